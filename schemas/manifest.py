@@ -1,0 +1,75 @@
+"""The shard manifest: what a packed folder holds, with the hash of every file. Readers trust it, never a glob."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from schemas.atomic import write_json
+from schemas.config import Config
+from schemas.errors import InputError, SchemaVersionError, ShardError
+from schemas.layout import MANIFEST_NAME
+
+MANIFEST_VERSION = 1
+
+
+class FileEntry(Config):
+    """One file of a packed folder."""
+
+    name: str
+    """Path relative to the packed folder, with forward slashes."""
+    format: Literal["webdataset", "parquet", "index"]
+    samples: int
+    bytes: int
+    sha256: str
+
+
+class ShardManifest(Config):
+    """Everything that tells one packed folder from another; the same input and config give the same bytes."""
+
+    manifest_version: int = MANIFEST_VERSION
+    record: Literal["EditSample", "ImageRecord"]
+    record_version: int
+    config: dict[str, Any]
+    """The resolved pack config."""
+    rows_in: int
+    kept: int
+    rejected: dict[str, int]
+    """Reason -> rows. rows_in = kept + the sum of these."""
+    shards: list[FileEntry]
+    index: FileEntry
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json` into `folder`, whole or not at all."""
+        write_json(folder / MANIFEST_NAME, self.as_json())
+
+
+def read_manifest(folder: Path) -> ShardManifest:
+    """The manifest of a packed folder.
+
+    Raises:
+        InputError: the folder has no manifest (it is no packed folder, or its packing was not finished).
+        SchemaVersionError: written by a newer editmill.
+        ShardError: the manifest cannot be parsed.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            "shards", str(folder), f"has no {MANIFEST_NAME}", "Name a folder that `editmill pack` finished."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ShardError("manifest", str(path), f"cannot be parsed ({error})", "Pack again.") from error
+    version = values.get("manifest_version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > MANIFEST_VERSION:
+        raise SchemaVersionError(
+            "manifest_version", version, f"this editmill reads up to {MANIFEST_VERSION}", "Upgrade editmill."
+        )
+    try:
+        return ShardManifest.model_validate(values)
+    except ValidationError as error:
+        raise ShardError("manifest", str(path), f"is not a shard manifest ({error})", "Pack again.") from error
