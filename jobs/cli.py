@@ -1,0 +1,41 @@
+"""The `editmill` command: one line a subcommand, and one place that turns errors into exit codes.
+
+Exit codes: 0 the job did what it said; 1 it ran and did not (validation found a fault); 2 a wrong call or input, told
+in one line; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from schemas.errors import EditmillError
+
+COMMANDS: dict[str, Callable[..., None]] = {}
+"""Subcommand -> its function, in the order in which `editmill --help` shows them."""
+
+app = typer.Typer(
+    name="editmill",
+    help="From raw images and before/after pairs to curated, masked editing shards, and to a model trained on them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
+for _name, _function in COMMANDS.items():
+    app.command(_name)(_function)
+
+
+def main() -> None:
+    """Run the command line. Every `EditmillError` becomes one line on standard error and exit code 2."""
+    try:
+        app()
+    except EditmillError as error:
+        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.secho("interrupted: what was committed stays; run the same command again to go on", err=True)
+        sys.exit(130)
