@@ -1,0 +1,41 @@
+"""The conditioner's interface: features of the frozen towers in, the denoiser's conditioning out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
+
+from unified_model.features import Conditioning, EditFeatures
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Widths a fresh conditioner must fit: of what it reads, and of what the denoiser takes."""
+
+    vlm: int
+    siglip: int
+    context: int
+    pooled: int
+
+
+class Conditioner(ModelMixin, ConfigMixin, ABC):
+    """Base of every conditioner. Saving and loading (config.json and safetensors) come from diffusers.
+
+    A subclass decorates `__init__` with `register_to_config`, and stands in `CONDITIONERS` under its `name`.
+    """
+
+    name: ClassVar[str]
+    config_name = "config.json"
+
+    @classmethod
+    @abstractmethod
+    def fresh(cls, widths: Widths) -> Conditioner:
+        """A conditioner with new weights, drawn from torch's global generator, at the published hidden widths."""
+
+    @abstractmethod
+    def forward(self, features: EditFeatures) -> Conditioning:
+        """The conditioning of a batch. A padded row must give the same as the row alone."""

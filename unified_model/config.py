@@ -1,0 +1,62 @@
+"""Where the parts of a model come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from schemas.config import Config
+
+
+class UnifiedModelConfig(Config):
+    """Components of a model, each a local folder, a hub name ("owner/name") or a subfolder of one
+    ("owner/name/subfolder")."""
+
+    vlm: str
+    """Qwen2.5-VL ("Qwen/Qwen2.5-VL-7B-Instruct")."""
+
+    siglip: str
+    """Fixed-resolution SigLIP or SigLIP2 vision tower ("google/siglip2-so400m-patch16-512")."""
+
+    transformer: str
+    """FLUX transformer ("black-forest-labs/FLUX.1-dev/transformer")."""
+
+    vae: str
+    """AutoencoderKL ("black-forest-labs/FLUX.1-dev/vae")."""
+
+    scheduler: str | None = None
+    """FlowMatchEulerDiscreteScheduler ("black-forest-labs/FLUX.1-dev/scheduler"); None takes FLUX.1-dev's values."""
+
+    processor: str | None = None
+    """Tokenizer and image processor of the VLM; None takes those in `vlm`."""
+
+    siglip_processor: str | None = None
+    """Image processor of SigLIP; None takes the one in `siglip`."""
+
+    conditioner: str | None = None
+    """Saved conditioner; None makes a fresh one of `conditioner_kind`."""
+
+    conditioner_kind: str = "mlp"
+    """Name of the conditioner to make where none was saved."""
+
+    conditioner_seed: int = Field(default=0, ge=0)
+    """Seed of a fresh conditioner's weights."""
+
+    min_pixels: int | None = Field(default=56 * 56, ge=28 * 28)
+    """Least area of a reference as the VLM sees it, in pixels; smaller ones are enlarged. None keeps the processor's."""
+
+    max_pixels: int | None = Field(default=448 * 448, ge=28 * 28)
+    """Largest area of a reference as the VLM sees it, in pixels; 448 * 448 is 256 tokens. None keeps the processor's."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> UnifiedModelConfig:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels ({self.min_pixels}) must not exceed max_pixels ({self.max_pixels})")
+        return self
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> UnifiedModelConfig:
+        """The components of a saved model, with the pixel bounds it was saved with."""
+        parts = ("vlm", "siglip", "transformer", "vae", "scheduler", "processor", "siglip_processor", "conditioner")
+        return cls(**{part: str(folder / part) for part in parts}, min_pixels=None, max_pixels=None)

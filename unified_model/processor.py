@@ -1,0 +1,84 @@
+"""Instructions and reference images -> `EditInputs`. The same object serves training and inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from schemas.errors import InputError
+from unified_model.features import EditInputs
+from unified_model.prompt import edit_messages, refuse_special_tokens
+from unified_model.vlm_processor import ImageVLProcessor
+
+
+class EditProcessor:
+    """Builds the prompt, tokenises it and cuts the references into patches, on the CPU. Can be sent to worker processes.
+
+    Args:
+        vlm_processor: tokenizer and image processor of the VLM.
+        siglip_processor: image processor of the SigLIP tower.
+    """
+
+    def __init__(self, vlm_processor: ImageVLProcessor, siglip_processor: object) -> None:
+        self.vlm_processor = vlm_processor
+        self.siglip_processor = siglip_processor
+        self.vision_end_id: int = vlm_processor.tokenizer.convert_tokens_to_ids("<|vision_end|>")
+        self._special_tokens = sorted(
+            token.content for token in vlm_processor.tokenizer.added_tokens_decoder.values() if token.special
+        )
+
+    def prompt(self, instruction: str, references: int) -> str:
+        """The text of the prompt, with one image placeholder for each reference, ending where an answer would begin."""
+        refuse_special_tokens(instruction, self._special_tokens)
+        text: str = self.vlm_processor.apply_chat_template(
+            edit_messages(instruction, references), tokenize=False, add_generation_prompt=True
+        )
+        return text
+
+    def __call__(self, instructions: Sequence[str], references: Sequence[Sequence[np.ndarray]]) -> EditInputs:
+        """Inputs of the frozen towers for one batch.
+
+        Args:
+            instructions: one a row, B >= 1.
+            references: the images of each row, in order; (H, W, 3) uint8 RGB, upright, of any sizes; rows may hold
+                different numbers of them.
+
+        Raises:
+            InputError: the lengths differ, a row has no reference, an image has another shape or type, or an
+                instruction is empty or holds a special token of the tokenizer.
+        """
+        if len(instructions) != len(references) or not instructions:
+            raise InputError(
+                "references",
+                {"instructions": len(instructions), "rows of references": len(references)},
+                "must be as many rows as instructions, at least one",
+                "Give one list of images for each instruction.",
+            )
+        texts = [self.prompt(text, len(images)) for text, images in zip(instructions, references, strict=True)]
+        images = [_checked(image) for row in references for image in row]
+        vlm = self.vlm_processor(
+            text=texts, images=images, padding=True, padding_side="right", return_mm_token_type_ids=True,
+            return_tensors="pt",
+        )  # fmt: skip
+        siglip = self.siglip_processor(images=images, return_tensors="pt")  # type: ignore[operator]
+        rows, positions = torch.nonzero(vlm["input_ids"] == self.vision_end_id, as_tuple=True)
+        return EditInputs(
+            input_ids=vlm["input_ids"],
+            attention_mask=vlm["attention_mask"],
+            mm_token_type_ids=vlm["mm_token_type_ids"],
+            pixel_values=vlm["pixel_values"],
+            image_grid_thw=vlm["image_grid_thw"],
+            siglip_pixels=siglip["pixel_values"],
+            image_rows=rows,
+            image_positions=positions,
+        )
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise InputError(
+            "reference image", f"{image.dtype} {image.shape}", "must be (H, W, 3) uint8", "Decode it to RGB first."
+        )
+    return image

@@ -1,0 +1,52 @@
+"""The one prompt of the editing model: training, validation and inference all build it here.
+
+Raise `PROMPT_VERSION` with any change: a model remembers the version it was trained with, and loading one that was
+trained with another is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from schemas.errors import InputError
+
+PROMPT_VERSION = 1
+
+SYSTEM_PROMPT = "You are a helpful assistant."
+
+
+def edit_messages(instruction: str, references: int) -> list[dict[str, Any]]:
+    """The chat of one edit: the system prompt, then the references in order followed by the instruction.
+
+    Args:
+        instruction: what to do to the references; surrounding white space is dropped.
+        references: number of reference images, at least 1.
+
+    Returns:
+        messages for a Qwen2.5-VL chat template, whose image entries hold no image (those go to the processor).
+
+    Raises:
+        InputError: an empty instruction, or no reference.
+    """
+    text = instruction.strip()
+    if not text:
+        raise InputError("instruction", instruction, "must not be empty", "Say what to change.")
+    if references < 1:
+        raise InputError("references", references, "must hold at least one image", "Give the image to edit.")
+    images: list[dict[str, str]] = [{"type": "image"} for _ in range(references)]
+    return [
+        {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPT}]},
+        {"role": "user", "content": [*images, {"type": "text", "text": text}]},
+    ]
+
+
+def refuse_special_tokens(instruction: str, special_tokens: Iterable[str]) -> None:
+    """Refuse an instruction that would be read as markup of the chat.
+
+    Raises:
+        InputError: `instruction` holds one of `special_tokens` ("<|vision_end|>" and the like).
+    """
+    for token in special_tokens:
+        if token and token in instruction:
+            raise InputError("instruction", instruction, f"must not hold the special token {token}", "Remove it.")
