@@ -1,0 +1,225 @@
+"""The run folder: where a run keeps what it has done, so that it can be killed anywhere and go on.
+
+    runs/NAME/
+        config.yaml     the resolved pipeline config
+        manifest.json   the whole run in numbers; a reader of the run starts here (`jobs.run_manifest`)
+        records/        PARTITION.parquet: the full rows after the last step
+        outcomes/       PARTITION.parquet: every rejected row, with step, reason and sentence
+        log.jsonl       events, one a line
+        steps/          STAGE/PARTITION.FINGERPRINT.*: what each step added, committed partition by partition
+
+A step's commit is a *delta*: the kept keys and only the columns the step added, so that images are not written again at
+every step. A table is the source's rows with the deltas applied in order.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.chain import Plan, Stage
+from jobs.commits import Commit, CommittedFile, Finished, read_commit, write_commit
+from schemas.atomic import fingerprint, write_bytes
+from schemas.errors import InputError
+from schemas.outcomes import no_rejections
+
+ROW_GROUP = 256
+"""Rows in a row group: small, because rows hold images and viewers read whole row groups."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths, commits and files of one run folder. Holds only its path, so it travels to workers.
+
+    Args:
+        path: the folder; on a cluster it must be one that all nodes share.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """The run's manifest."""
+        return self.path / "manifest.json"
+
+    @property
+    def log(self) -> Path:
+        """Events, one JSON object a line."""
+        return self.path / "log.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.path / "report.html"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; the lock ends with the process, however that ends.
+
+        Raises:
+            InputError: the folder cannot be written, or another run works in it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            stream = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise InputError(
+                "output", str(self.path), f"cannot be written ({error.strerror})", "Choose another folder."
+            ) from error
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    "output", str(self.path), "another run works in this folder", "Wait for it, or end it."
+                ) from error
+            yield
+
+    def commit(self, stage: Stage, partition: str) -> Commit | None:
+        """The valid commit of a stage for a partition, or None."""
+        return read_commit(self._stem(stage, partition, ".json"), Commit, stage.fingerprint, self.path)
+
+    def commits(self, stages: Sequence[Stage], partition: str) -> list[Commit]:
+        """The commits of the longest committed beginning of `stages`."""
+        done: list[Commit] = []
+        for stage in stages:
+            commit = self.commit(stage, partition)
+            if commit is None:
+                break
+            done.append(commit)
+        return done
+
+    def write_stage(
+        self, stage: Stage, partition: str, rows_in: int, delta: pa.Table, rejected: pa.Table, seconds: float
+    ) -> Commit:
+        """Commit a stage for a partition: the files first, the record that vouches for them last."""
+        outcomes = None
+        if rejected.num_rows:
+            outcomes = self._write_table(self._stem(stage, partition, ".outcomes.parquet"), rejected)
+        commit = Commit(
+            partition=partition,
+            position=stage.position,
+            stage=stage.name,
+            version=stage.version,
+            fingerprint=stage.fingerprint,
+            rows_in=rows_in,
+            kept=delta.num_rows,
+            rejected=dict(sorted(Counter(rejected["reason"].to_pylist()).items())),
+            delta=self._write_table(self._stem(stage, partition, ".delta.parquet"), delta, exact=True),
+            outcomes=outcomes,
+            seconds=round(seconds, 3),
+        )
+        write_commit(self._stem(stage, partition, ".json"), commit)
+        return commit
+
+    def finished(self, plan: Plan, partition: str, with_records: bool) -> Finished | None:
+        """The valid record of a partition's end, or None."""
+        return read_commit(self._finish_path(partition), Finished, finish_fingerprint(plan, with_records), self.path)
+
+    def write_finish(self, plan: Plan, partition: str, commits: Sequence[Commit], records: pa.Table | None) -> Finished:
+        """Write what users read of a partition: its rows after the last step, and its rejected rows.
+
+        Args:
+            commits: of every stage.
+            records: the rows, or None where the pipeline ends in a pack.
+        """
+        # The files have the same names under every config: what vouched for the old ones goes first.
+        self._finish_path(partition).unlink(missing_ok=True)
+        tables = [self.read_table(commit.outcomes) for commit in commits if commit.outcomes is not None]
+        outcomes = self.path / "outcomes" / f"{partition}.parquet"
+        rows = self.path / "records" / f"{partition}.parquet"
+        finish = Finished(
+            partition=partition,
+            fingerprint=finish_fingerprint(plan, records is not None),
+            records=None if records is None else self._write_table(rows, records),
+            outcomes=self._write_table(outcomes, pa.concat_tables([no_rejections(), *tables])) if tables else None,
+        )
+        for path, written in ((rows, finish.records), (outcomes, finish.outcomes)):
+            if written is None:
+                path.unlink(missing_ok=True)
+        write_commit(self._finish_path(partition), finish)
+        return finish
+
+    def read_table(self, file: CommittedFile) -> pa.Table:
+        """A committed Parquet file.
+
+        Raises:
+            InputError: it is gone, or not what was committed.
+        """
+        return read_committed(self.path, file)
+
+    def write_outcomes(self, name: str, rejected: pa.Table) -> CommittedFile | None:
+        """Write `outcomes/NAME.parquet`; without rows there is no such file."""
+        path = self.path / "outcomes" / f"{name}.parquet"
+        if rejected.num_rows:
+            return self._write_table(path, rejected)
+        path.unlink(missing_ok=True)
+        return None
+
+    def remove_strays(self, keep: set[str]) -> None:
+        """Delete from `records/` and `outcomes/` what a former input or config left; `keep` are relative names."""
+        for folder in ("records", "outcomes"):
+            for path in sorted((self.path / folder).glob("*")):
+                if f"{folder}/{path.name}" not in keep:
+                    path.unlink()
+
+    def _stem(self, stage: Stage, partition: str, suffix: str) -> Path:
+        return self.path / "steps" / stage.label / f"{partition}.{stage.fingerprint}{suffix}"
+
+    def _finish_path(self, partition: str) -> Path:
+        return self.path / "steps" / "finished" / f"{partition}.json"
+
+    def _write_table(self, path: Path, table: pa.Table, exact: bool = False) -> CommittedFile:
+        stream = pa.BufferOutputStream()
+        # One chunk a column, so that the bytes do not depend on how the table came about. `exact`: lists keep the name
+        # of their Arrow child field, which Parquet's own naming would change, so that what is read is what was written.
+        pq.write_table(
+            table.combine_chunks(),
+            stream,
+            compression="zstd",
+            row_group_size=ROW_GROUP,
+            use_compliant_nested_type=not exact,
+        )
+        data = stream.getvalue().to_pybytes()
+        write_bytes(path, data)
+        return CommittedFile(
+            name=path.relative_to(self.path).as_posix(),
+            rows=table.num_rows,
+            bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
+
+
+def finish_fingerprint(plan: Plan, with_records: bool) -> str:
+    """What a partition's end depends on: the chain, and whether the rows are written out."""
+    return fingerprint([plan.fingerprint, with_records])
+
+
+def read_committed(folder: Path, file: CommittedFile) -> pa.Table:
+    """A Parquet file of the run folder `folder`, once its hash is what the commit says.
+
+    Raises:
+        InputError: it is gone, or not what was committed.
+    """
+    path = folder / file.name
+    mend = "Delete this file and run again: the work is done anew."
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError("run folder", str(path), f"cannot be read ({error.strerror})", mend) from error
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise InputError("run folder", str(path), "is not the file that was committed (sha256 differs)", mend)
+    return pq.read_table(pa.BufferReader(data))

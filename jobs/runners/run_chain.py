@@ -1,0 +1,54 @@
+"""Run a chain: find what is done already, and hand the rest to the runner that the config names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs.chain import Chain
+from jobs.run_folder import RunFolder
+from jobs.runners.config import RunnerConfig
+from jobs.runners.in_process import run_in_process
+from jobs.runners.listener import Listener
+from pipelines.source import Partition
+
+
+def run_chain(
+    chain: Chain,
+    folder: RunFolder,
+    partitions: Sequence[Partition],
+    with_records: bool,
+    runner: RunnerConfig,
+    listener: Listener,
+) -> int:
+    """Bring every partition through the chain, and commit each step of each as it is done.
+
+    Args:
+        with_records: whether to write the rows after the last step to `records/`.
+
+    Returns:
+        How many partitions there was work to do for; 0 where an earlier run had finished all.
+
+    Raises:
+        EditmillError: of a source or a step, under every runner the same; what was committed stays.
+    """
+    pending = []
+    for partition in partitions:
+        done = folder.finished(chain.plan, partition.name, with_records)
+        commits = folder.commits(chain.plan.stages, partition.name)
+        if done is None or len(commits) < len(chain.plan.stages):
+            pending.append(partition)
+            continue
+        for commit in commits:
+            listener.committed(commit, found=True)
+        listener.finished(done, found=True)
+    if not pending:
+        return 0
+    if runner.kind == "ray":
+        from jobs.runners.ray_data import run_on_ray
+        from jobs.runners.ray_session import ray_session
+
+        with ray_session(runner):
+            run_on_ray(chain, folder, pending, with_records, runner, listener)
+    else:
+        run_in_process(chain, folder, pending, with_records, listener)
+    return len(pending)
