@@ -48,7 +48,8 @@ class LatentCodec(nn.Module):
         """
         posterior = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist
         latents = posterior.mode() if generator is None else posterior.sample(generator)
-        return (latents.float() - self._shift) * self._scale
+        normalised: Tensor = (latents.float() - self._shift) * self._scale
+        return normalised
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

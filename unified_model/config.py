@@ -44,10 +44,10 @@ class UnifiedModelConfig(Config):
     """Seed of a fresh conditioner's weights."""
 
     min_pixels: int | None = Field(default=56 * 56, ge=28 * 28)
-    """Least area of a reference as the VLM sees it, in pixels; smaller ones are enlarged. None keeps the processor's."""
+    """Least area of a reference as the VLM sees it, in pixels; smaller ones are enlarged. None keeps what was saved."""
 
     max_pixels: int | None = Field(default=448 * 448, ge=28 * 28)
-    """Largest area of a reference as the VLM sees it, in pixels; 448 * 448 is 256 tokens. None keeps the processor's."""
+    """Largest area of a reference as the VLM sees it, in pixels; 448 * 448 is 256 tokens. None keeps what was saved."""
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> UnifiedModelConfig:
@@ -59,4 +59,5 @@ class UnifiedModelConfig(Config):
     def of_folder(cls, folder: Path) -> UnifiedModelConfig:
         """The components of a saved model, with the pixel bounds it was saved with."""
         parts = ("vlm", "siglip", "transformer", "vae", "scheduler", "processor", "siglip_processor", "conditioner")
-        return cls(**{part: str(folder / part) for part in parts}, min_pixels=None, max_pixels=None)
+        places: dict[str, str | None] = {part: str(folder / part) for part in parts}
+        return cls.model_validate(places | {"min_pixels": None, "max_pixels": None})

@@ -36,4 +36,5 @@ class EditCore(nn.Module):
         Returns:
             (B, C, h, w).
         """
-        return self.denoiser(noisy_latents, timesteps, self.conditioner(features), guidance)
+        velocity: Tensor = self.denoiser(noisy_latents, timesteps, self.conditioner(features), guidance)
+        return velocity

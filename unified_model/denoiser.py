@@ -17,9 +17,13 @@ class Denoiser(nn.Module, ABC):
 
     Class variables:
         patch: latents are cut into patch x patch squares, so their height and width must be multiples of it.
+
+    Attributes:
+        transformer: the diffusers model that is saved under `transformer/`.
     """
 
     patch: ClassVar[int]
+    transformer: Any
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Resolution-dependent shift of the flow's timesteps, shared by training and sampling (FLUX; arXiv:2403.03206, 5.3.2)."""
+"""The resolution's shift of the flow's timesteps, for training and sampling alike (FLUX; arXiv:2403.03206, 5.3.2)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Three kinds of folder are understood:
     a whole model, as `UnifiedEditModel.save_pretrained` writes it;
-    a core (`UnifiedEditModel.save_core`): `conditioner/`, `transformer/` and a card naming the whole model it belongs to;
+    a core (`UnifiedEditModel.save_core`): `conditioner/`, `transformer/` and a card naming the model it belongs to;
     an export of a training run: `ema/` and `raw/`, each one of the two above.
 """
 

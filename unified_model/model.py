@@ -69,7 +69,8 @@ class UnifiedEditModel(nn.Module):
 
     def features(self, inputs: EditInputs) -> EditFeatures:
         """The frozen towers' features of a batch; no gradient."""
-        return self.tower(inputs)
+        features: EditFeatures = self.tower(inputs)
+        return features
 
     @classmethod
     def from_pretrained(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> UnifiedEditModel:

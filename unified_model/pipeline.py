@@ -93,7 +93,8 @@ class UnifiedEditPipeline:
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             if progress is not None:
                 progress(done, steps)
-        return to_uint8(model.codec.decode(latents))[0]
+        image: np.ndarray = to_uint8(model.codec.decode(latents))[0]
+        return image
 
 
 def edit_size(size: tuple[int, ...], multiple: int, max_pixels: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +15,14 @@ from unified_model.vlm_processor import ImageVLProcessor
 
 
 class EditProcessor:
-    """Builds the prompt, tokenises it and cuts the references into patches, on the CPU. Can be sent to worker processes.
+    """Builds the prompt, tokenises it and cuts the references into patches, on the CPU. Worker processes may hold one.
 
     Args:
         vlm_processor: tokenizer and image processor of the VLM.
         siglip_processor: image processor of the SigLIP tower.
     """
 
-    def __init__(self, vlm_processor: ImageVLProcessor, siglip_processor: object) -> None:
+    def __init__(self, vlm_processor: ImageVLProcessor, siglip_processor: Any) -> None:
         self.vlm_processor = vlm_processor
         self.siglip_processor = siglip_processor
         self.vision_end_id: int = vlm_processor.tokenizer.convert_tokens_to_ids("<|vision_end|>")
@@ -62,7 +63,7 @@ class EditProcessor:
             text=texts, images=images, padding=True, padding_side="right", return_mm_token_type_ids=True,
             return_tensors="pt",
         )  # fmt: skip
-        siglip = self.siglip_processor(images=images, return_tensors="pt")  # type: ignore[operator]
+        siglip = self.siglip_processor(images=images, return_tensors="pt")
         rows, positions = torch.nonzero(vlm["input_ids"] == self.vision_end_id, as_tuple=True)
         return EditInputs(
             input_ids=vlm["input_ids"],

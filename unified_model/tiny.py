@@ -37,7 +37,7 @@ SIGLIP_SIDE = 64
 
 
 def build_tiny(
-    seed: int = 0, photographs: Sequence[np.ndarray] | None = None, fit_steps: int = 400
+    seed: int = 0, photographs: Sequence[np.ndarray] | None = None, fit_steps: int = 300
 ) -> UnifiedEditModel:
     """A whole model of the real classes, about a million parameters, with random weights.
 

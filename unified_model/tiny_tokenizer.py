@@ -29,7 +29,7 @@ roof room round row sand sea shadow shape ship shop side sign silver sitting sky
 stand star station still stone street summer sun surface table tall the there thin this through to tower train tree two
 under user view wall warm water wave white wide wind window winter with woman wood yellow you young are assistant system
 The A Make Change Remove Replace Add Turn Describe You
-""".split()
+""".split()  # noqa: SIM905 - a list of 200 quoted words cannot be read
 """The vocabulary's whole words. A reply of the tiny VLM is a salad of these."""
 
 CHAT_TEMPLATE = (

@@ -19,10 +19,10 @@ def build_tiny_vae() -> AutoencoderKL:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 32, 32),
+        block_out_channels=(8, 16, 32, 32),
         layers_per_block=1,
         latent_channels=16,
-        norm_num_groups=8,
+        norm_num_groups=4,
         sample_size=64,
         scaling_factor=1.0,
         shift_factor=0.0,
@@ -85,5 +85,7 @@ def _crops(images: Sequence[Tensor], generator: torch.Generator) -> Tensor:
         top = int(torch.randint(image.shape[1] - side + 1, (), generator=generator))
         left = int(torch.randint(image.shape[2] - side + 1, (), generator=generator))
         crop = image[None, :, top : top + side, left : left + side]
-        crops.append(functional.interpolate(crop, (CROP, CROP), mode="area"))
+        # Colour channels in any order: a few photographs of one hue would else teach grey levels long before colours.
+        order = torch.randperm(3, generator=generator)
+        crops.append(functional.interpolate(crop[:, order], (CROP, CROP), mode="area"))
     return torch.cat(crops)

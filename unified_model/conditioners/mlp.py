@@ -24,7 +24,9 @@ class MlpConnector(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """The tokens in the width of the denoiser's context, in the connector's dtype."""
-        return self.down(functional.silu(self.up(tokens.to(self.up.weight.dtype))))
+        hidden = functional.silu(self.up(tokens.to(self.up.weight.dtype)))
+        projected: Tensor = self.down(hidden)
+        return projected
 
 
 class MlpConditioner(Conditioner):
