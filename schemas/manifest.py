@@ -35,6 +35,8 @@ class ShardManifest(Config):
     record_version: int
     config: dict[str, Any]
     """The resolved pack config."""
+    fingerprint: str = ""
+    """Hash of the config and of every sample's content, in order: a folder with the same one needs no packing again."""
     rows_in: int
     kept: int
     rejected: dict[str, int]

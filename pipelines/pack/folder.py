@@ -1,0 +1,112 @@
+"""What a packed folder holds before, during and after packing: the rules that make a restart safe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from pipelines.pack.config import PackConfig
+from pipelines.pack.shard import WORK_FOLDER, is_in_place
+from schemas.atomic import PARTIAL_SUFFIX, remove_partials, sync_folder, write_json
+from schemas.errors import InputError, SchemaVersionError, ShardError
+from schemas.layout import INDEX_NAME, MANIFEST_NAME, PARQUET_FOLDER, WEBDATASET_FOLDER
+from schemas.manifest import ShardManifest, read_manifest
+
+JOB_NAME = "job.json"
+OURS = (MANIFEST_NAME, INDEX_NAME, WEBDATASET_FOLDER, PARQUET_FOLDER, WORK_FOLDER)
+"""All that a packed folder ever holds."""
+
+
+def finished_manifest(out: Path, fingerprint: str) -> ShardManifest | None:
+    """The manifest, where `out` holds the finished packing with this fingerprint and every file stands in its size.
+
+    What a killed `finish` left is cleaned up.
+    """
+    if not (out / MANIFEST_NAME).exists():
+        return None
+    manifest = _manifest(out)
+    if manifest is None or manifest.fingerprint != fingerprint:
+        return None
+    if not all(is_in_place(out, entry) for entry in (*manifest.shards, manifest.index)):
+        return None
+    finish(out)
+    return manifest
+
+
+def begin(out: Path, fingerprint: str, config: PackConfig, overwrite: bool) -> None:
+    """Make `out` ready for this packing: fresh, or as a killed one of the same fingerprint left it.
+
+    Raises:
+        InputError: `out` is no folder, holds foreign files, or another packing and `overwrite` is False.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError("packed folder", str(out), "is no folder", "Name a new or empty folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    foreign = sorted(
+        path.name for path in out.iterdir() if path.name not in OURS and not path.name.endswith(PARTIAL_SUFFIX)
+    )
+    if foreign:
+        raise InputError(
+            "packed folder", str(out), f"holds files that packing did not write ({foreign[0]})", "Name an empty folder."
+        )
+    job = _job_fingerprint(out)
+    if job is None and (out / MANIFEST_NAME).exists():
+        manifest = _manifest(out)
+        job = None if manifest is None else manifest.fingerprint
+    holds_something = any((out / name).exists() for name in OURS if name != WORK_FOLDER)
+    if job != fingerprint and holds_something and not overwrite:
+        raise InputError(
+            "packed folder",
+            str(out),
+            "holds shards of other samples, or packed with another config",
+            "Name another folder, or allow overwriting (--overwrite).",
+        )
+    # The order matters: from here on the folder says what it is becoming, and that it is not finished.
+    write_json(out / WORK_FOLDER / JOB_NAME, {"fingerprint": fingerprint, "config": config.as_json()})
+    (out / MANIFEST_NAME).unlink(missing_ok=True)
+    sync_folder(out)
+    _clear_uncommitted(out, fingerprint)
+    for folder in (out, *(out / name for name in (WORK_FOLDER, WEBDATASET_FOLDER, PARQUET_FOLDER))):
+        if folder.exists():
+            remove_partials(folder)
+
+
+def finish(out: Path) -> None:
+    """Remove `.work/`; called once the manifest stands."""
+    shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
+    sync_folder(out)
+
+
+def _job_fingerprint(out: Path) -> str | None:
+    path = out / WORK_FOLDER / JOB_NAME
+    if not path.exists():
+        return None
+    return str(json.loads(path.read_text(encoding="utf-8"))["fingerprint"])
+
+
+def _manifest(out: Path) -> ShardManifest | None:
+    try:
+        return read_manifest(out)
+    except (ShardError, SchemaVersionError):
+        # Damaged, or a newer editmill's: whatever it is, it is not this packing.
+        return None
+
+
+def _clear_uncommitted(out: Path, fingerprint: str) -> None:
+    (out / INDEX_NAME).unlink(missing_ok=True)
+    committed: set[str] = set()
+    for record in sorted((out / WORK_FOLDER).glob("*.json")):
+        if record.name == JOB_NAME:
+            continue
+        values = json.loads(record.read_text(encoding="utf-8"))
+        if values["fingerprint"] == fingerprint:
+            committed.update(entry["name"] for entry in values["files"])
+        else:
+            record.unlink()
+    for folder in (WEBDATASET_FOLDER, PARQUET_FOLDER):
+        for path in sorted((out / folder).glob("*")):
+            if f"{folder}/{path.name}" not in committed:
+                path.unlink()
+        if (out / folder).exists() and not any((out / folder).iterdir()):
+            (out / folder).rmdir()
