@@ -1,0 +1,220 @@
+"""The Ray runner: partitions stream through one Ray Data operator a step.
+
+A row of the dataset is one partition: its Arrow IPC bytes (images stay encoded) with its name and how far it is. Steps
+without a model run as tasks, steps that hold one as actors. Each operator commits its own work, so that a partition
+done twice, as happens when a node is lost, is done to the same files.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
+from jobs.chain import Chain, Plan
+from jobs.commits import Commit
+from jobs.run_folder import RunFolder
+from jobs.runners.config import RunnerConfig
+from jobs.runners.errors import pack_error, raise_error
+from jobs.runners.listener import Listener
+from jobs.runners.ray_session import cluster_cores, one_thread
+from jobs.work import finish, resume, run_step
+from pipelines.source import Partition
+from pipelines.step import Step
+from schemas.errors import ContractError, EditmillError
+
+ROW = pa.schema([pa.field("head", pa.binary()), pa.field("table", pa.large_binary()), pa.field("error", pa.binary())])
+"""A partition on its way. `head`: a pickled `_Head`; `table`: an Arrow IPC stream; `error`: a packed error or empty."""
+
+
+@dataclass
+class _Head:
+    partition: Partition
+    found: tuple[Commit, ...] = ()
+    made: list[Commit] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        return len(self.found) + len(self.made)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every operator knows; small."""
+
+    plan: Plan
+    folder: RunFolder
+    with_records: bool
+
+
+def run_on_ray(
+    chain: Chain,
+    folder: RunFolder,
+    partitions: Sequence[Partition],
+    with_records: bool,
+    config: RunnerConfig,
+    listener: Listener,
+) -> None:
+    """Bring `partitions` through the chain on the Ray session of this process (`ray_session`).
+
+    Args:
+        with_records: whether to write the rows after the last step to `records/`.
+
+    Raises:
+        EditmillError: of a source or a step, as it was raised in the worker; what was committed stays.
+    """
+    _be_quiet()
+    job = _Job(chain.plan, folder, with_records)
+    cores = config.workers or cluster_cores()
+    # Steps that all partitions have behind them need no operator, nor their model.
+    behind = min(len(folder.commits(chain.plan.stages, partition.name)) for partition in partitions)
+    positions = range(max(1, behind), len(chain.plan.stages))
+    models = sum(chain.steps[position - 1].holds_model for position in positions)
+    task, actor, pool = _shares(cores, models)
+
+    rows = [{"head": pickle.dumps(_Head(partition))} for partition in partitions]
+    data = ray.data.from_items(rows, override_num_blocks=len(rows))
+    options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "udf_modifying_row_count": False}
+    tasks = {**options, "compute": TaskPoolStrategy(size=cores), "num_cpus": task}
+    data = data.map_batches(_read, fn_args=(job,), **tasks)
+    for position in positions:
+        step = chain.steps[position - 1]
+        if step.holds_model:
+            data = data.map_batches(
+                _StepActor,
+                fn_constructor_args=(job, position, step),
+                compute=ActorPoolStrategy(size=pool),
+                num_cpus=actor,
+                num_gpus=config.gpus_per_model or None,
+                **options,
+            )
+        else:
+            data = data.map_batches(_run_step, fn_args=(job, position, step), **tasks)
+    data = data.map_batches(_finish, fn_args=(job,), **tasks)
+    for row in data.iter_rows():
+        raise_error(row["error"])
+        _tell(job, pickle.loads(row["head"]), listener)
+
+
+def _shares(cores: int, models: int) -> tuple[float, float, int]:
+    """Cores for a task and for an actor, and actors a model step.
+
+    Actors never give their cores back, so all together they get at most half: tasks always find a place. (Actors that
+    filled a small node were seen to starve the tasks behind them for ever.)
+    """
+    if not models:
+        return 1.0, 0.0, 0
+    pool = max(1, cores // (2 * models))
+    actor = min(1.0, int(100 * cores / (2 * models * pool)) / 100)
+    return min(1.0, cores / 2), actor, pool
+
+
+def _tell(job: _Job, head: _Head, listener: Listener) -> None:
+    for commit in head.found:
+        listener.committed(commit, found=True)
+    for commit in head.made:
+        listener.committed(commit, found=False)
+    done = job.folder.finished(job.plan, head.partition.name, job.with_records)
+    if done is None:
+        raise ContractError(
+            "run folder",
+            str(job.folder.path),
+            "a worker finished a partition that this process cannot see",
+            "Put the run folder on a file system that all nodes share.",
+        )
+    listener.finished(done, found=False)
+
+
+def _read(batch: pa.Table, job: _Job) -> pa.Table:
+    one_thread()
+    head: _Head = pickle.loads(batch["head"][0].as_py())
+    try:
+        resumed = resume(job.plan, job.folder, head.partition)
+    except EditmillError as error:
+        return _row(head, error=error)
+    if resumed.read_now:
+        head.made.extend(resumed.commits)
+    else:
+        head.found = resumed.commits
+    return _row(head, resumed.table)
+
+
+_ready: dict[str, Step[Any]] = {}
+"""Steps set up in this worker process, by stage fingerprint."""
+
+
+def _run_step(batch: pa.Table, job: _Job, position: int, step: Step[Any]) -> pa.Table:
+    head: _Head = pickle.loads(batch["head"][0].as_py())
+    if batch["error"][0].as_py() or head.done > position:
+        return batch
+    one_thread()
+    try:
+        table = _table(batch)
+        mark = job.plan.stages[position].fingerprint
+        if mark not in _ready and table.num_rows:
+            step.setup()
+            _ready[mark] = step
+        table, commit = run_step(job.plan, job.folder, head.partition, position, _ready.get(mark, step), table)
+    except EditmillError as error:
+        return _row(head, error=error)
+    head.made.append(commit)
+    return _row(head, table)
+
+
+class _StepActor:
+    """Keeps a step that holds a model between partitions."""
+
+    def __init__(self, job: _Job, position: int, step: Step[Any]) -> None:
+        self.job, self.position, self.step = job, position, step
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """One partition through the step. The model is loaded at the first row, so that an error of it is a row's."""
+        return _run_step(batch, self.job, self.position, self.step)
+
+
+def _finish(batch: pa.Table, job: _Job) -> pa.Table:
+    if batch["error"][0].as_py():
+        return batch
+    head: _Head = pickle.loads(batch["head"][0].as_py())
+    try:
+        table = _table(batch) if job.with_records else None
+        finish(job.plan, job.folder, head.partition, (*head.found, *head.made), table)
+    except EditmillError as error:
+        return _row(head, error=error)
+    return _row(head)
+
+
+def _row(head: _Head, table: pa.Table | None = None, error: EditmillError | None = None) -> pa.Table:
+    encoded = pa.py_buffer(b"")
+    if table is not None:
+        stream = pa.BufferOutputStream()
+        with pa.ipc.new_stream(stream, table.schema) as writer:
+            writer.write_table(table)
+        encoded = stream.getvalue()
+    # One value over the buffer as it is, so that images are not copied once more.
+    offsets = pa.array([0, encoded.size], pa.int64()).buffers()[1]
+    columns = [
+        pa.array([pickle.dumps(head)], pa.binary()),
+        pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, encoded]),
+        pa.array([b"" if error is None else pack_error(error)], pa.binary()),
+    ]
+    return pa.Table.from_arrays(columns, schema=ROW)
+
+
+def _table(batch: pa.Table) -> pa.Table:
+    with pa.ipc.open_stream(batch["table"][0].as_buffer()) as reader:
+        return reader.read_all()
+
+
+def _be_quiet() -> None:
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False

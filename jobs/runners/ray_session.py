@@ -1,0 +1,101 @@
+"""Starting, joining and leaving a Ray cluster, and a map over it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import ray
+
+from jobs.runners.config import RunnerConfig
+from jobs.runners.errors import pack_error, raise_error
+from schemas.errors import EditmillError, InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def ray_session(config: RunnerConfig) -> Iterator[None]:
+    """Hold a Ray session: the one this process already has, the cluster at `config.address`, or one of its own.
+
+    Only what was started here is shut down at the end.
+
+    Raises:
+        InputError: no cluster answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if config.address is None:
+        # A token file in the user's home is of no use for a cluster that lives as long as this process.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        ray.init(
+            num_cpus=config.cores,
+            object_store_memory=config.object_store_mib * 2**20,
+            include_dashboard=False,
+            **quiet,
+        )
+    else:
+        try:
+            ray.init(address=config.address, **quiet)
+        except (ConnectionError, ValueError) as error:
+            raise InputError(
+                "runner.address", config.address, "no Ray cluster answers there", "Check the address, or leave it out."
+            ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cluster_cores() -> int:
+    """The cores of the cluster joined."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def one_thread() -> None:
+    """Keep libraries in this worker from starting a thread for each core: Ray has given the cores out already."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def ray_map(function: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
+    """Like `map`, spread over the cluster: results in the items' order, a bounded number of calls in flight.
+
+    Args:
+        function, items: picklable; a call may run more than once.
+
+    Raises:
+        EditmillError: as raised by `function`.
+    """
+    remote = ray.remote(num_cpus=1)(_guarded)
+    shared = ray.put(function)
+    window = cluster_cores() + 1
+    flying: deque[ray.ObjectRef] = deque()
+    for item in items:
+        flying.append(remote.remote(shared, item))
+        if len(flying) >= window:
+            yield _result(flying.popleft())
+    while flying:
+        yield _result(flying.popleft())
+
+
+def _guarded(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, bytes]:
+    one_thread()
+    try:
+        return function(item), b""
+    except EditmillError as error:
+        return None, pack_error(error)
+
+
+def _result(reference: ray.ObjectRef) -> Any:
+    result, error = ray.get(reference)
+    raise_error(error)
+    return result

@@ -1,0 +1,82 @@
+"""Ray with two workers gives what one process gives, and its errors reach the user as they were raised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chain_parts import Heard, Numbers, NumbersConfig, Offset, OffsetConfig, Square, SquareConfig, tree
+
+from jobs.chain import Chain, make_chain
+from jobs.run_folder import RunFolder
+from jobs.runners.config import RunnerConfig
+from jobs.runners.run_chain import run_chain
+from schemas.errors import ConfigError, InputError
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+RAY = RunnerConfig(kind="ray", workers=2, object_store_mib=200)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    from jobs.runners.ray_session import ray_session
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Workers must find the steps defined beside this test.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        with ray_session(RAY):
+            yield
+
+
+def chain_of(fail_at: int | None = None, offset: int = 1) -> Chain:
+    steps = [Square(SquareConfig(fail_at=fail_at)), Offset(OffsetConfig(offset=offset))]
+    return make_chain(Numbers(NumbersConfig()), steps)
+
+
+def run(chain: Chain, path: Path, runner: RunnerConfig) -> Heard:
+    heard = Heard()
+    run_chain(chain, RunFolder(path), chain.plan.source.partitions(), True, runner, heard)
+    return heard
+
+
+def test_the_same_files_as_in_one_process(tmp_path: Path) -> None:
+    one = run(chain_of(), tmp_path / "one", RunnerConfig())
+    two = run(chain_of(), tmp_path / "two", RAY)
+    names = ("records", "outcomes")
+    assert tree(tmp_path / "one", *names) == tree(tmp_path / "two", *names)
+
+    def counts(heard: Heard) -> list[object]:
+        return sorted((c.partition, c.position, c.rows_in, c.kept, c.delta.sha256) for c, _ in heard.commits)
+
+    assert counts(one) == counts(two)
+    assert len(run(chain_of(), tmp_path / "two", RAY).commits) == 12
+
+
+def test_a_changed_last_step_reuses_the_rest(tmp_path: Path) -> None:
+    run(chain_of(), tmp_path, RAY)
+    heard = run(chain_of(offset=3), tmp_path, RAY)
+    assert {commit.stage for commit, found in heard.commits if not found} == {"offset"}
+    run(chain_of(offset=3), tmp_path / "fresh", RunnerConfig())
+    assert tree(tmp_path, "records") == tree(tmp_path / "fresh", "records")
+
+
+def test_an_error_in_a_worker_is_the_same_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        run(chain_of(fail_at=12), tmp_path, RAY)
+    assert str(caught.value) == "number = 12: must not be this one. Change fail_at."
+    # What went well before is kept.
+    heard = run(chain_of(), tmp_path, RunnerConfig())
+    assert any(found and commit.stage == "numbers" for commit, found in heard.commits)
+
+
+def test_ray_map_is_map() -> None:
+    from jobs.runners.ray_session import ray_map
+
+    assert list(ray_map(str, list(range(20)))) == [str(n) for n in range(20)]
+    with pytest.raises(ConfigError, match="must be positive"):
+        list(ray_map(refuse, [1, 2]))
+
+
+def refuse(number: int) -> int:
+    raise ConfigError("number", number, "must be positive", "Change it.")
