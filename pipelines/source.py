@@ -14,6 +14,7 @@ from pipelines.step import StepResult
 from schemas.atomic import fingerprint
 from schemas.config import Config
 from schemas.outcomes import rejections
+from schemas.record import RecordSchema
 
 SourceConfigT = TypeVar("SourceConfigT", bound=Config)
 
@@ -42,11 +43,14 @@ class Source(ABC, Generic[SourceConfigT]):
         name: snake_case, unique; what a pipeline config calls the source.
         version: integer >= 1; raise it when the same input would give another table.
         config_class: the source's typed config.
+        provides: the record that its tables are, so that a chain can be checked before a row is read; None where only
+            reading tells.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     config_class: ClassVar[type[Config]]
+    provides: ClassVar[RecordSchema | None] = None
 
     def __init__(self, config: SourceConfigT) -> None:
         self.config = config
@@ -62,6 +66,10 @@ class Source(ABC, Generic[SourceConfigT]):
     @abstractmethod
     def read(self, partition: Partition) -> StepResult:
         """The rows of one partition, in input order; rows that cannot be read are rejected with a reason."""
+
+    def columns(self) -> tuple[str, ...] | None:
+        """The columns that every table read has at least, or None where only reading tells."""
+        return None if self.provides is None else tuple(self.provides.fields.names)
 
     @final
     def fingerprint(self) -> str:
