@@ -50,7 +50,9 @@ def max_pool(mask: npt.NDArray[np.bool_], stride: int = LATENT_STRIDE) -> npt.ND
     if rows == 0 or columns == 0:
         raise ValueError(f"mask has shape {mask.shape}; it must hold at least one {stride} x {stride} cell")
     whole = mask[: rows * stride, : columns * stride]
-    return np.asarray(whole.reshape(rows, stride, columns, stride).any(axis=(1, 3)), dtype=np.bool_)
+    # Rows first: that runs along memory, and is several times faster than both axes at once.
+    pooled_rows = whole.reshape(rows, stride, columns * stride).any(axis=1)
+    return np.asarray(pooled_rows.reshape(rows, columns, stride).any(axis=2), dtype=np.bool_)
 
 
 def edited_fraction(mask: npt.NDArray[np.bool_]) -> float:
