@@ -1,0 +1,144 @@
+"""One sample as it is looked at: its text, its facts and its panels, whatever page they are then laid out on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.preview.overlay import MASK_COLOUR, difference_heat, mask_over
+from pipelines.preview.picture import Colour, Picture, fit, montage, resize_to, shrink_mask
+from pipelines.preview.weight_view import WeightView, colour_weights, weight_colour
+
+PANEL_SIDE = 640
+"""Longest side of a panel's picture, in pixels."""
+_GAP_COLOUR: Colour = (236, 236, 232)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a card.
+
+    Args:
+        title: what it shows; cards of one page have the same titles in the same order.
+        picture: (H, W, 3) uint8.
+        legend: swatches and what they mean.
+        is_grid: each pixel is a cell with a meaning, so it is enlarged without blending.
+    """
+
+    title: str
+    picture: Picture
+    legend: tuple[tuple[Colour, str], ...] = ()
+    is_grid: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """One sample.
+
+    Args:
+        key: the sample's key.
+        text: the instruction, or the caption.
+        status: mask status, or None where there is no mask.
+        fraction: edited fraction in 0..1, or None.
+        facts: further (name, value) pairs, in the order in which they are shown.
+        panels: at least one.
+    """
+
+    key: str
+    text: str
+    status: str | None
+    fraction: float | None
+    facts: tuple[tuple[str, str], ...]
+    panels: tuple[Panel, ...]
+
+    @property
+    def short_key(self) -> str:
+        """The first ten digits of the key: enough to find it in the index."""
+        return self.key[:10]
+
+
+@dataclass(frozen=True)
+class EditLook:
+    """An edit sample, already small enough to hold many: made once, before the page's weight scale is known.
+
+    Args:
+        references, target: pictures, no side longer than `PANEL_SIDE`.
+        mask: (H, W) bool of the shrunken target's size.
+        weights: of the full-resolution mask; None where it is smaller than one latent cell.
+    """
+
+    key: str
+    instruction: str
+    status: str
+    fraction: float
+    facts: tuple[tuple[str, str], ...]
+    references: tuple[Picture, ...]
+    target: Picture
+    mask: npt.NDArray[np.bool_]
+    weights: WeightView | None
+
+
+def shrink_pair(target: Picture, mask: npt.NDArray[np.bool_]) -> tuple[Picture, npt.NDArray[np.bool_]]:
+    """Target and mask at one size, no side longer than `PANEL_SIDE`; a mask of another size is brought to the target's.
+
+    A pixel of the shrunken mask is edited where any pixel under it is.
+    """
+    small = fit(target, PANEL_SIDE, PANEL_SIDE, enlarge=False)
+    height, width = small.shape[:2]
+    if mask.shape[0] >= height and mask.shape[1] >= width:
+        return small, shrink_mask(mask, height, width)
+    grey = np.repeat(mask[..., np.newaxis].astype(np.uint8) * 255, 3, axis=2)
+    return small, np.asarray(resize_to(grey, height, width)[..., 0] >= 128, np.bool_)
+
+
+def weight_top(looks: Sequence[EditLook]) -> float:
+    """The greatest weight of a page: the bright end of its colour scale. At least 1."""
+    return max((look.weights.edited_weight for look in looks if look.weights is not None), default=1.0)
+
+
+def edit_card(look: EditLook, top: float, with_difference: bool = False) -> Card:
+    """reference | target | mask over target | weight map, with the difference before the mask where asked for.
+
+    Args:
+        top: the page's greatest weight (`weight_top`), so that colours compare between cards.
+    """
+    height, width = look.target.shape[:2]
+    references = [fit(item, PANEL_SIDE, PANEL_SIDE, enlarge=False) for item in look.references]
+    shown = references[0] if len(references) == 1 else montage(references, height, width, 4, _GAP_COLOUR)
+    panels = [Panel("reference" if len(references) == 1 else "references", shown), Panel("target", look.target)]
+    if with_difference:
+        panels.append(Panel("difference", difference_heat(references[0], look.target)))
+    share = f"{percent(look.fraction)} edited"
+    panels.append(Panel("mask over target", mask_over(look.target, look.mask), ((MASK_COLOUR, share),)))
+    facts = list(look.facts)
+    if look.weights is not None:
+        weight = look.weights.edited_weight
+        facts.insert(0, ("w", f"{weight:.2f}" if look.weights.cell_fraction else "1.00 (nothing to weigh)"))
+        panels.append(Panel("weight map", colour_weights(look.weights.weights, top), _legend(look.weights, top), True))
+    else:
+        facts.insert(0, ("w", "none: smaller than one latent cell"))
+    return Card(look.key, look.instruction, look.status, look.fraction, tuple(facts), tuple(panels))
+
+
+def image_card(key: str, caption: str, facts: tuple[tuple[str, str], ...], picture: Picture) -> Card:
+    """A captioned image of an image-caption shard."""
+    return Card(key, caption, None, None, facts, (Panel("image", fit(picture, PANEL_SIDE, PANEL_SIDE, enlarge=False)),))
+
+
+def percent(fraction: float) -> str:
+    """A share for people: three significant digits under 10 %, never "0 %" for something."""
+    value = fraction * 100
+    if value in (0.0, 100.0):
+        return f"{value:.0f} %"
+    return f"{value:.1f} %" if value >= 10 else f"{value:.3g} %"
+
+
+def _legend(weights: WeightView, top: float) -> tuple[tuple[Colour, str], ...]:
+    edited = (weight_colour(weights.edited_weight, top), f"w = {weights.edited_weight:.2f} edited")
+    elsewhere = (weight_colour(1.0, top), "1.00 elsewhere")
+    if weights.cell_fraction == 0.0:
+        return ((weight_colour(1.0, top), "w = 1.00 everywhere"),)
+    return (edited,) if weights.cell_fraction == 1.0 else (edited, elsewhere)
