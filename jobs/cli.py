@@ -11,9 +11,12 @@ from collections.abc import Callable
 
 import typer
 
+from jobs.commands.edit import edit
 from schemas.errors import EditmillError
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "edit": edit,
+}
 """Subcommand -> its function, in the order in which `editmill --help` shows them."""
 
 app = typer.Typer(
@@ -25,6 +28,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
+
+
+@app.callback()
+def _group() -> None:
+    # Keeps subcommands subcommands even where only one is registered.
+    return
+
+
 for _name, _function in COMMANDS.items():
     app.command(_name)(_function)
 

@@ -1,14 +1,12 @@
-"""`editmill_model.json`: what a saved folder holds, and by which versions it was made."""
+"""`editmill_model.json`: what a saved folder holds, and by which versions it was made. Imports no torch."""
 
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-import diffusers
-import torch
-import transformers
 from pydantic import Field
 
 from schemas.atomic import write_json
@@ -28,8 +26,7 @@ CORE_PARTS = ("conditioner", "transformer")
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries whose classes the parts are, without build tags."""
-    modules = (("diffusers", diffusers), ("torch", torch), ("transformers", transformers))
-    return {name: str(module.__version__).partition("+")[0] for name, module in modules}
+    return {name: version(name).partition("+")[0] for name in ("diffusers", "torch", "transformers")}
 
 
 class ModelCard(Config):
@@ -81,9 +78,9 @@ def read_card(folder: Path) -> ModelCard:
         raise InputError(str(path), str(error), "must be readable JSON", "Save the model again.") from error
     if not isinstance(values, dict):
         raise InputError(str(path), type(values).__name__, "must hold a mapping", "Save the model again.")
-    version = values.get("version", 1)
-    if isinstance(version, int) and version > CARD_VERSION:
-        raise SchemaVersionError(str(path), version, f"is newer than version {CARD_VERSION}", "Update editmill.")
+    layout = values.get("version", 1)
+    if isinstance(layout, int) and layout > CARD_VERSION:
+        raise SchemaVersionError(str(path), layout, f"is newer than version {CARD_VERSION}", "Update editmill.")
     card = parse_config(ModelCard, values, str(path))
     if card.prompt_version != PROMPT_VERSION:
         raise SchemaVersionError(

@@ -1,64 +1,15 @@
-"""From a folder on disk to a model that edits.
-
-Three kinds of folder are understood:
-    a whole model, as `UnifiedEditModel.save_pretrained` writes it;
-    a core (`UnifiedEditModel.save_core`): `conditioner/`, `transformer/` and a card naming the model it belongs to;
-    an export of a training run: `ema/` and `raw/`, each one of the two above.
-"""
+"""From a folder on disk to a model that edits. The kinds of folder are told in `unified_model.checkpoint`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from schemas.errors import InputError
-from unified_model.card import CARD_NAME, CORE_PARTS, PARTS, read_card
+from unified_model.checkpoint import Weights, checkpoint_folder, whole_model_of
 from unified_model.model import UnifiedEditModel
 
-Weights = Literal["ema", "raw"]
-
-
-def checkpoint_folder(path: str | Path, weights: Weights = "ema") -> Path:
-    """The folder with a card that `path` stands for: itself, or its `ema/` or `raw/`.
-
-    Raises:
-        InputError: there is none.
-    """
-    folder = Path(path).expanduser().absolute()
-    if not folder.is_dir():
-        raise InputError("checkpoint", str(path), "does not exist", "Check the path.")
-    if (folder / CARD_NAME).is_file():
-        return folder
-    if (folder / weights / CARD_NAME).is_file():
-        return folder / weights
-    raise InputError(
-        "checkpoint",
-        str(path),
-        f"holds neither {CARD_NAME} nor {weights}/{CARD_NAME}",
-        "Give a model folder, or the export of a training run.",
-    )
-
-
-def whole_model_of(folder: Path, base: str | Path | None = None) -> Path:
-    """The whole model behind a folder with a card: the folder itself, or the base that its card names.
-
-    Args:
-        base: takes the place of the card's base (the model was moved).
-
-    Raises:
-        InputError: the base is not named, does not exist, or is no whole model.
-    """
-    card = read_card(folder)
-    if set(PARTS) <= set(card.parts):
-        return folder
-    if not set(CORE_PARTS) <= set(card.parts) or (base or card.base) is None:
-        raise InputError("checkpoint", str(folder), "is no whole model and names no base", "Give its base model.")
-    named = Path(base).expanduser().absolute() if base else folder / Path(str(card.base)).expanduser()
-    if not set(PARTS) <= set(read_card(named).parts):
-        raise InputError("base model", str(named), "is no whole model", "Give the folder that training started from.")
-    return named
+__all__ = ["Weights", "load_for_inference"]
 
 
 def load_for_inference(
@@ -71,7 +22,7 @@ def load_for_inference(
     """A model ready to edit, in evaluation mode, on the CPU.
 
     Args:
-        path: one of the three kinds of folder above.
+        path: one of the three kinds of folder.
         weights: which of an export's two to take; without meaning for the other kinds.
         base: the whole model, where the card's path no longer holds.
 
