@@ -1,0 +1,125 @@
+"""Which Parquet files a path, a folder or a glob means, on any file system that pyarrow or fsspec reaches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from schemas.errors import InputError
+
+_GLOB_CHARACTERS = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """One file that was found.
+
+    Args:
+        path: as a later `locate` understands it, with its scheme.
+        bytes: its size.
+        changed_ns: time of its last change in nanoseconds since 1970, or 0 where the file system does not tell.
+    """
+
+    path: str
+    bytes: int
+    changed_ns: int
+
+
+def find_files(paths: Sequence[str]) -> list[ParquetFile]:
+    """The files that `paths` mean: in the order of `paths`, sorted by name within one; each file once.
+
+    Raises:
+        InputError: a path does not exist, cannot be reached, or means no file at all.
+    """
+    found: dict[str, ParquetFile] = {}
+    for path in paths:
+        for file in _expand(path):
+            found.setdefault(file.path, file)
+    return list(found.values())
+
+
+def locate(path: str) -> tuple[fs.FileSystem, str]:
+    """The file system of `path` and the path within it.
+
+    Raises:
+        InputError: no installed file system understands the path's scheme.
+    """
+    if "://" not in path:
+        return fs.LocalFileSystem(), str(Path(path).expanduser().absolute())
+    try:
+        filesystem, inner = fs.FileSystem.from_uri(path)
+    except (pa.ArrowInvalid, OSError, ValueError) as arrow_error:
+        try:
+            import fsspec
+
+            through_fsspec, inner = fsspec.core.url_to_fs(path)
+        except (ImportError, ValueError, OSError) as error:
+            raise InputError(
+                "paths",
+                path,
+                f"no file system reaches it ({arrow_error}; {error})",
+                "Check the scheme, or install the fsspec package for it (s3fs, gcsfs, ...).",
+            ) from error
+        return fs.PyFileSystem(fs.FSSpecHandler(through_fsspec)), inner
+    return filesystem, inner
+
+
+def _expand(path: str) -> list[ParquetFile]:
+    filesystem, inner = locate(path)
+    try:
+        if glob := _GLOB_CHARACTERS.search(inner):
+            base = inner[: glob.start()].rpartition("/")[0]
+            wanted = re.compile(_glob_expression(inner))
+            infos = _files_below(filesystem, base or "/")
+            chosen = [info for info in infos if wanted.fullmatch(info.path)]
+            rule, mend = "matches no file", "Check the pattern; ** crosses folders, * does not."
+        else:
+            [info] = filesystem.get_file_info([inner])
+            if info.type == fs.FileType.Directory:
+                chosen = [
+                    info
+                    for info in _files_below(filesystem, inner)
+                    if info.path.endswith(".parquet") and not info.base_name.startswith((".", "_"))
+                ]
+                rule, mend = "is a folder without *.parquet files", "Name the folder that holds them."
+            else:
+                chosen = [info] if info.type == fs.FileType.File else []
+                rule, mend = "does not exist", "Check the path."
+    except OSError as error:
+        raise InputError(
+            "paths", path, f"cannot be listed ({error})", "Check the path and its access rights."
+        ) from error
+    if not chosen:
+        raise InputError("paths", path, rule, mend)
+    scheme = path.partition("://")[0] + "://" if "://" in path else ""
+    return [
+        ParquetFile(_with_scheme(scheme, info.path), int(info.size or 0), int(info.mtime_ns or 0))
+        for info in sorted(chosen, key=lambda info: str(info.path))
+    ]
+
+
+def _with_scheme(scheme: str, inner: str) -> str:
+    return scheme + inner.removeprefix(scheme)
+
+
+def _files_below(filesystem: fs.FileSystem, folder: str) -> list[fs.FileInfo]:
+    selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
+    return [info for info in filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+
+
+def _glob_expression(pattern: str) -> str:
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", pattern)
+    wildcards = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return "".join(
+        wildcards[part]
+        if part in wildcards
+        else part.replace("[!", "[^", 1)
+        if part.startswith("[") and part.endswith("]")
+        else re.escape(part)
+        for part in parts
+    )
