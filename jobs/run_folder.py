@@ -159,7 +159,11 @@ class RunFolder:
         Raises:
             InputError: it is gone, or not what was committed.
         """
-        return read_committed(self.path, file)
+        return read_committed(self.path, file.name, file.sha256)
+
+    def read_schema(self, file: CommittedFile) -> pa.Schema:
+        """The schema of a committed Parquet file."""
+        return pq.read_schema(self.path / file.name)
 
     def write_outcomes(self, name: str, rejected: pa.Table) -> CommittedFile | None:
         """Write `outcomes/NAME.parquet`; without rows there is no such file."""
@@ -208,18 +212,21 @@ def finish_fingerprint(plan: Plan, with_records: bool) -> str:
     return fingerprint([plan.fingerprint, with_records])
 
 
-def read_committed(folder: Path, file: CommittedFile) -> pa.Table:
-    """A Parquet file of the run folder `folder`, once its hash is what the commit says.
+def read_committed(folder: Path, name: str, sha256: str) -> pa.Table:
+    """The Parquet file `name` of the run folder `folder`, once its hash is what was committed.
+
+    Args:
+        sha256: hexadecimal; the beginning of the hash is enough.
 
     Raises:
         InputError: it is gone, or not what was committed.
     """
-    path = folder / file.name
+    path = folder / name
     mend = "Delete this file and run again: the work is done anew."
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError("run folder", str(path), f"cannot be read ({error.strerror})", mend) from error
-    if hashlib.sha256(data).hexdigest() != file.sha256:
+    if not hashlib.sha256(data).hexdigest().startswith(sha256):
         raise InputError("run folder", str(path), "is not the file that was committed (sha256 differs)", mend)
     return pq.read_table(pa.BufferReader(data))

@@ -75,10 +75,10 @@ def ray_map(function: Callable[[Item], Result], items: Sequence[Item], /) -> Ite
     Raises:
         EditmillError: as raised by `function`.
     """
-    remote = ray.remote(num_cpus=1)(_guarded)
+    remote: Any = ray.remote(num_cpus=1)(_guarded)
     shared = ray.put(function)
     window = cluster_cores() + 1
-    flying: deque[ray.ObjectRef] = deque()
+    flying: deque[Any] = deque()
     for item in items:
         flying.append(remote.remote(shared, item))
         if len(flying) >= window:
@@ -95,7 +95,7 @@ def _guarded(function: Callable[[Item], Result], item: Item) -> tuple[Result | N
         return None, pack_error(error)
 
 
-def _result(reference: ray.ObjectRef) -> Any:
+def _result(reference: Any) -> Any:
     result, error = ray.get(reference)
     raise_error(error)
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobs.chain import Chain
+from jobs.commits import Commit, Finished
 from jobs.run_folder import RunFolder
 from jobs.runners.config import RunnerConfig
 from jobs.runners.in_process import run_in_process
@@ -33,9 +34,8 @@ def run_chain(
     """
     pending = []
     for partition in partitions:
-        done = folder.finished(chain.plan, partition.name, with_records)
-        commits = folder.commits(chain.plan.stages, partition.name)
-        if done is None or len(commits) < len(chain.plan.stages):
+        done, commits = _state(chain, folder, partition, with_records)
+        if done is None:
             pending.append(partition)
             continue
         for commit in commits:
@@ -52,3 +52,24 @@ def run_chain(
     else:
         run_in_process(chain, folder, pending, with_records, listener)
     return len(pending)
+
+
+def find_pending(
+    chain: Chain, folder: RunFolder, partitions: Sequence[Partition], with_records: bool
+) -> dict[str, int]:
+    """The partitions that are not finished, by name, and how many stages of each are committed."""
+    pending = {}
+    for partition in partitions:
+        done, commits = _state(chain, folder, partition, with_records)
+        if done is None:
+            pending[partition.name] = len(commits)
+    return pending
+
+
+def _state(
+    chain: Chain, folder: RunFolder, partition: Partition, with_records: bool
+) -> tuple[Finished | None, list[Commit]]:
+    commits = folder.commits(chain.plan.stages, partition.name)
+    if len(commits) < len(chain.plan.stages):
+        return None, commits
+    return folder.finished(chain.plan, partition.name, with_records), commits

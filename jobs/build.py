@@ -1,0 +1,39 @@
+"""From a pipeline config to a chain, checked as far as it can be without touching data."""
+
+from __future__ import annotations
+
+from jobs.chain import Chain, check_columns, make_chain
+from jobs.config import PipelineConfig
+from jobs.registry import make_source, make_step
+from schemas.errors import ConfigError
+
+
+def build_chain(config: PipelineConfig, where: str) -> Chain:
+    """The chain that `config` names, checked as far as it can be without touching data.
+
+    Args:
+        where: what the config came from, for errors.
+
+    Raises:
+        ConfigError: an unknown source or step, a config that breaks a rule, a needed column that nobody provides.
+    """
+    [(name, values)] = config.source.items()
+    source = make_source(name, values, f"{where}: source")
+    steps = []
+    for position, step in enumerate(config.steps):
+        [(name, values)] = step.items()
+        steps.append(make_step(name, values, f"{where}: steps[{position}]"))
+    chain = make_chain(source, steps)
+    provided = source.columns()
+    check_columns(chain, provided)
+    if config.pack is not None and provided is not None:
+        known = {"key", *provided}.union(*(step.adds.names for step in steps))
+        missing = [column for column in config.pack.record_schema.required if column not in known]
+        if missing:
+            raise ConfigError(
+                f"{where}: pack.record = {config.pack.record} needs column '{missing[0]}'",
+                sorted(known),
+                "neither the source nor a step provides it",
+                "Add the step that provides it, or pack the other record.",
+            )
+    return chain

@@ -1,0 +1,211 @@
+"""Run a pipeline: check everything, then do what is not done yet, then say what became of every row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jobs.build import build_chain
+from jobs.chain import Chain
+from jobs.commits import Commit, CommittedFile, Finished
+from jobs.config import PipelineConfig
+from jobs.event_log import EventLog
+from jobs.progress import NoProgress, ProgressView
+from jobs.report.counts import StageCounts, Tally
+from jobs.run_folder import RunFolder
+from jobs.run_manifest import RunManifest, read_run_manifest
+from jobs.runners.config import RunnerConfig
+from jobs.runners.run_chain import find_pending, run_chain
+from jobs.summary import counts_of, files_of, finished_manifest
+from jobs.work import PartitionLoader
+from pipelines.pack import PackResult, pack
+from pipelines.source import Partition
+from schemas.atomic import fingerprint, write_bytes
+from schemas.errors import EditmillError, InputError
+from schemas.manifest import read_manifest
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run came to.
+
+    Args:
+        name: of the pipeline.
+        folder: the run folder.
+        shards: the folder of the shards, or None where nothing was packed.
+        counts: of the source, of each step, and of the pack where there is one.
+        did_work: False where an earlier run had done all of it.
+        seconds: wall time of this run.
+    """
+
+    name: str
+    folder: Path
+    shards: Path | None
+    counts: tuple[StageCounts, ...]
+    did_work: bool
+    seconds: float
+
+    @property
+    def kept(self) -> int:
+        """Rows at the end."""
+        return self.counts[-1].kept
+
+
+def run_pipeline(
+    config: PipelineConfig, progress: ProgressView | None = None, where: str = "pipeline config"
+) -> RunReport:
+    """Run `config` to its end, or go on where an earlier run of it was ended.
+
+    Args:
+        progress: told how far the run is.
+        where: what the config came from, for errors.
+
+    Raises:
+        EditmillError: before a row is read, for whatever is wrong with config, input, models or the run folder; later
+            for input that changes under the run. What was committed stays.
+    """
+    start = time.monotonic()
+    chain = build_chain(config, where)
+    partitions = chain.plan.source.partitions()
+    if not partitions:
+        raise InputError(f"{where}: source", config.source, "has no partitions", "Check the path.")
+    folder = RunFolder(config.folder)
+    view = progress or NoProgress()
+    with folder.locked():
+        with_records = config.pack is None
+        pending = find_pending(chain, folder, partitions, with_records)
+        for position, step in enumerate(chain.steps, start=1):
+            if any(done <= position for done in pending.values()):
+                step.preflight()
+        mark = _fingerprint(config, chain, partitions)
+        former = _finished_manifest(folder, mark)
+        if former is not None and not pending and _shards_stand(former):
+            return RunReport(config.name, folder.path, _shards_of(former), counts_of(former), False, 0.0)
+
+        write_bytes(folder.config, yaml.safe_dump(config.as_json(), sort_keys=False, allow_unicode=True).encode())
+        RunManifest(status="running", name=config.name, fingerprint=mark, config=config.as_json()).write(
+            folder.manifest
+        )
+        log = EventLog(folder.log)
+        log.write("run_begins", name=config.name, fingerprint=mark, partitions=len(partitions), pending=len(pending))
+        observer = _Observer([stage.name for stage in chain.plan.stages], log, view)
+        view.begin(observer.tally.names, len(partitions))
+        try:
+            with _mapper(config.runner, bool(pending) or config.pack is not None) as run_map:
+                run_chain(chain, folder, partitions, with_records, config.runner, observer)
+                counts = observer.tally.counts()
+                packed = _pack(config, chain, folder, partitions, run_map, view) if counts[-1].kept else None
+        except EditmillError as error:
+            log.write("run_fails", error=str(error))
+            raise
+        finally:
+            view.end()
+        manifest = finished_manifest(
+            config, mark, chain, partitions, observer.tally, observer.finishes, counts, packed, folder
+        )
+        folder.remove_strays({file.name for file in files_of(manifest)})
+        manifest.write(folder.manifest)
+        report = RunReport(
+            config.name, folder.path, _shards_of(manifest), counts_of(manifest), True, time.monotonic() - start
+        )
+        log.write("run_ends", kept=report.kept, seconds=round(report.seconds, 3))
+        return report
+
+
+class _Observer:
+    """Hears of every commit: counts it, logs it, shows it."""
+
+    def __init__(self, stages: Sequence[str], log: EventLog, view: ProgressView) -> None:
+        self.tally = Tally(stages)
+        self.finishes: dict[str, Finished] = {}
+        self._log, self._view = log, view
+
+    def committed(self, commit: Commit, found: bool) -> None:
+        """A stage is done for a partition."""
+        self.tally.add(commit)
+        if not found:
+            self._log.write(
+                "committed",
+                stage=commit.stage,
+                position=commit.position,
+                partition=commit.partition,
+                rows_in=commit.rows_in,
+                kept=commit.kept,
+                rejected=commit.rejected,
+                seconds=commit.seconds,
+            )
+        self._view.committed(commit, found)
+
+    def finished(self, finish: Finished, found: bool) -> None:
+        """A partition went through the chain."""
+        self.finishes[finish.partition] = finish
+
+
+RunMap = Callable[..., Any]
+
+
+@contextmanager
+def _mapper(runner: RunnerConfig, needed: bool) -> Iterator[RunMap]:
+    """What spreads the pack, with one Ray session around chain and pack where the runner is Ray."""
+    if runner.kind == "in_process" or not needed:
+        yield map
+        return
+    from jobs.runners.ray_session import ray_map, ray_session
+
+    with ray_session(runner):
+        yield ray_map
+
+
+def _pack(
+    config: PipelineConfig,
+    chain: Chain,
+    folder: RunFolder,
+    partitions: Sequence[Partition],
+    run_map: RunMap,
+    view: ProgressView,
+) -> tuple[PackResult, CommittedFile | None] | None:
+    if config.pack is None or config.shards is None:
+        return None
+    loaders = [PartitionLoader(chain.plan, folder, partition) for partition in partitions]
+    overwrite = config.pack.overwrite or config.pack.output is None
+    result = pack(
+        loaders,
+        config.pack.pack_config(),
+        config.shards,
+        run_map=run_map,
+        progress=view.packing,
+        overwrite=overwrite,
+    )
+    return result, folder.write_outcomes("pack", result.rejected)
+
+
+def _fingerprint(config: PipelineConfig, chain: Chain, partitions: Sequence[Partition]) -> str:
+    pack_values: Mapping[str, Any] | None = None if config.pack is None else config.pack.pack_config().as_json()
+    names = [partition.name for partition in partitions]
+    return fingerprint([chain.plan.fingerprint, names, pack_values, config.shards and str(config.shards)])
+
+
+def _finished_manifest(folder: RunFolder, mark: str) -> RunManifest | None:
+    if not folder.manifest.exists():
+        return None
+    manifest = read_run_manifest(folder.path)
+    return manifest if manifest.status == "finished" and manifest.fingerprint == mark else None
+
+
+def _shards_of(manifest: RunManifest) -> Path | None:
+    return None if manifest.shards is None else Path(manifest.shards)
+
+
+def _shards_stand(manifest: RunManifest) -> bool:
+    if manifest.shards is None or manifest.pack is None:
+        return True
+    try:
+        return read_manifest(Path(manifest.shards)).fingerprint == manifest.pack.fingerprint
+    except EditmillError:
+        return False

@@ -1,0 +1,66 @@
+"""Sources and steps by the name a pipeline config uses. A class is imported when it is asked for.
+
+To make a new step known, add one line here: its name and "module:Class".
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from pipelines.source import Source
+from pipelines.step import Step
+from schemas.config import parse_config
+from schemas.errors import ConfigError, ContractError
+
+SOURCES: dict[str, str] = {
+    "edit_pairs_jsonl": "pipelines.sources.edit_pairs_jsonl:EditPairsJsonl",
+    "edit_pairs_parquet": "pipelines.sources.edit_pairs_parquet:EditPairsParquet",
+    "image_records_parquet": "pipelines.sources.image_records_parquet:ImageRecordsParquet",
+    "laion_parquet": "pipelines.metadata_filter.source:LaionParquet",
+    "run_records": "jobs.run_records:RunRecords",
+}
+"""Source name -> where its class is."""
+
+STEPS: dict[str, str] = {
+    "local_images": "pipelines.local_images:LocalImages",
+    "masks": "pipelines.masks.step:EditMasks",
+    "recaption": "pipelines.recaption.step:Recaption",
+}
+"""Step name -> where its class is."""
+
+
+def make_source(name: str, values: Mapping[str, Any], where: str) -> Source[Any]:
+    """The source called `name` with a validated config.
+
+    Args:
+        values: the config's keys and values.
+        where: what they came from, for errors.
+
+    Raises:
+        ConfigError: no such source, or the config breaks a rule.
+    """
+    source_class: type[Source[Any]] = _find(SOURCES, name, "source", where)
+    return source_class(parse_config(source_class.config_class, values, f"{where}.{name}"))
+
+
+def make_step(name: str, values: Mapping[str, Any], where: str) -> Step[Any]:
+    """The step called `name` with a validated config; arguments and errors as for `make_source`."""
+    step_class: type[Step[Any]] = _find(STEPS, name, "step", where)
+    return step_class(parse_config(step_class.config_class, values, f"{where}.{name}"))
+
+
+def _find(table: Mapping[str, str], name: str, kind: str, where: str) -> Any:
+    if name not in table:
+        close = difflib.get_close_matches(name, table, n=1)
+        mend = f"Did you mean '{close[0]}'?" if close else f"Known {kind}s: {', '.join(sorted(table))}."
+        raise ConfigError(where, name, f"is no known {kind}", mend)
+    module, _, attribute = table[name].partition(":")
+    found = getattr(import_module(module), attribute)
+    if found.name != name:
+        raise ContractError(
+            f"registry of {kind}s", name, f"{attribute} calls itself '{found.name}'", "Give both the same name."
+        )
+    return found

@@ -1,0 +1,71 @@
+"""The source `run_records`: the rows of a finished run, read through its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jobs.run_folder import read_committed
+from jobs.run_manifest import RunManifest, read_run_manifest
+from pipelines.source import Partition, Source
+from pipelines.step import StepResult
+from schemas.config import Config
+from schemas.errors import InputError
+from schemas.outcomes import no_rejections
+
+
+class RunRecordsConfig(Config):
+    """Which run."""
+
+    path: Path
+    """The run folder."""
+
+
+class RunRecords(Source[RunRecordsConfig]):
+    """One partition for each partition of the run that kept rows."""
+
+    name: ClassVar[str] = "run_records"
+    version: ClassVar[int] = 1
+    config_class: ClassVar[type[Config]] = RunRecordsConfig
+
+    def partitions(self) -> Sequence[Partition]:
+        """Named by the content of their files.
+
+        Raises:
+            InputError: no run, not finished, packed instead of kept as records, or without a row.
+        """
+        found = [entry.records for entry in self._manifest().partitions if entry.records and entry.records.rows]
+        if not found:
+            raise InputError("run folder", str(self.config.path), "kept no rows", "See its outcomes/ for the reasons.")
+        return [
+            Partition(f"{number:05d}-{file.sha256[:16]}", file.name, 0, file.rows) for number, file in enumerate(found)
+        ]
+
+    def read(self, partition: Partition) -> StepResult:
+        """The rows of one partition; its file must still be the one that the manifest names."""
+        _, _, digest = partition.name.partition("-")
+        return StepResult(read_committed(self.config.path, partition.path, digest), no_rejections())
+
+    def identity(self) -> dict[str, Any]:
+        """Without the folder: partitions are named by content, so a run that was moved is the same input."""
+        return {"source": self.name, "version": self.version}
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the run's records."""
+        return self._manifest().columns
+
+    def _manifest(self) -> RunManifest:
+        manifest = read_run_manifest(self.config.path)
+        if manifest.status != "finished":
+            raise InputError(
+                "run folder", str(self.config.path), "is of a run that did not finish", "Run it again, to its end."
+            )
+        if manifest.shards is not None:
+            raise InputError(
+                "run folder",
+                str(self.config.path),
+                f"has no records: its rows were packed into {manifest.shards}",
+                "Read the shards, or run the pipeline without pack.",
+            )
+        return manifest
