@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schemas.atomic import write_json
 from schemas.errors import InputError
+
+ORIGIN_KEYS = {"config.json": ("_name_or_path",), "tokenizer_config.json": ("is_local", "local_files_only")}
+"""What the libraries write into a saved config about where the component was loaded from."""
 
 
 @dataclass(frozen=True)
@@ -34,3 +39,15 @@ def locate(source: str | Path) -> Located:
     if looks_local or not all(parts):
         raise InputError("model component", str(source), "is no folder, and no hub name either", "Check the path.")
     return Located("/".join(parts[:2]), {"subfolder": "/".join(parts[2:])} if len(parts) > 2 else {})
+
+
+def forget_origin(folder: Path) -> None:
+    """Drop from a saved component's configs where it was loaded from, so that equal components have equal bytes."""
+    for name, keys in ORIGIN_KEYS.items():
+        path = folder / name
+        if not path.is_file():
+            continue
+        values = json.loads(path.read_text(encoding="utf-8"))
+        kept = {key: value for key, value in values.items() if key not in keys}
+        if kept != values:
+            write_json(path, kept)

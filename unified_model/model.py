@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor, Qwen2_5_VLForConditionalGeneration,
 from schemas.errors import ConfigError, InputError
 from unified_model.card import CORE_PARTS, PARTS, ModelCard, read_card, write_card
 from unified_model.codec import LatentCodec
-from unified_model.components import locate
+from unified_model.components import forget_origin, locate
 from unified_model.conditioners import CONDITIONERS, Conditioner, Widths, load_conditioner
 from unified_model.config import UnifiedModelConfig
 from unified_model.core import EditCore
@@ -169,6 +169,7 @@ class UnifiedEditModel(nn.Module):
             (folder / part).mkdir(parents=True, exist_ok=True)
             for write in writers[part]:
                 write(str(folder / part))
+            forget_origin(folder / part)
         write_card(folder, ModelCard(parts=chosen, base=base))
         if chosen == PARTS:
             self.source = str(folder)

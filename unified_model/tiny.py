@@ -110,6 +110,7 @@ def build_tiny_vlm(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForCondition
 
     config = Qwen2_5_VLConfig(
         text_config={
+            "dtype": "float32",
             "vocab_size": len(tokenizer),
             "hidden_size": VLM_WIDTH,
             "intermediate_size": 128,
@@ -123,6 +124,7 @@ def build_tiny_vlm(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForCondition
             "pad_token_id": token("<|endoftext|>"),
         },
         vision_config={
+            "dtype": "float32",
             "depth": 2,
             "hidden_size": 32,
             "intermediate_size": 64,

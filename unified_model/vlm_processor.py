@@ -51,5 +51,8 @@ def load_vlm_processor(
 def save_vlm_processor(processor: ImageVLProcessor, path: Path) -> None:
     """Save the tokenizer (with its chat template) and the image processor into `path`, for plain Auto classes."""
     processor.tokenizer.chat_template = processor.chat_template
+    # The last call's padding would be saved with the vocabulary, and come back as a setting.
+    processor.tokenizer.backend_tokenizer.no_padding()
+    processor.tokenizer.backend_tokenizer.no_truncation()
     processor.tokenizer.save_pretrained(str(path))
     processor.image_processor.save_pretrained(str(path))

@@ -1,0 +1,70 @@
+"""The prompt is built in one place, and the inputs say where each image stands in it."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.errors import InputError
+from unified_model.model import UnifiedEditModel
+
+
+def test_the_prompt_is_a_qwen_chat(tiny: UnifiedEditModel) -> None:
+    assert tiny.processor.prompt("  Make the car blue ", 2) == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n"
+        "<|vision_start|><|image_pad|><|vision_end|><|vision_start|><|image_pad|><|vision_end|>"
+        "Make the car blue<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_training_and_inference_build_the_same_inputs(
+    tiny: UnifiedEditModel, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unified_model.pipeline import UnifiedEditPipeline
+
+    seen = []
+    features = UnifiedEditModel.features
+    monkeypatch.setattr(
+        UnifiedEditModel, "features", lambda self, inputs: seen.append(inputs) or features(self, inputs)
+    )
+    UnifiedEditPipeline(tiny)("Make it red", pictures[:2], steps=1, height=16, width=16)
+    in_worker = pickle.loads(pickle.dumps(tiny.processor))
+    for name, value in vars(in_worker(["Make it red"], [pictures[:2]])).items():
+        assert torch.equal(value, getattr(seen[0], name)), name
+
+
+def test_images_stand_before_their_vision_end(tiny: UnifiedEditModel, pictures: list[np.ndarray]) -> None:
+    inputs = tiny.processor(["Make it red", "Remove the large old boat"], [pictures[:1], pictures[1:]])
+    assert inputs.image_rows.tolist() == [0, 1, 1]
+    ends = inputs.input_ids[inputs.image_rows, inputs.image_positions]
+    assert set(ends.tolist()) == {tiny.processor.vision_end_id}
+    image_tokens = (inputs.mm_token_type_ids == 1).sum(1)
+    merged = inputs.image_grid_thw.prod(1) // 4
+    assert image_tokens.tolist() == [merged[0], merged[1] + merged[2]]
+    assert merged.max() <= 16
+    assert (inputs.attention_mask[:, 0] == 1).all()
+    assert inputs.to(torch.float64).siglip_pixels.dtype == torch.float64
+    assert inputs.to(torch.float64).input_ids.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("instruction", "shape", "dtype"),
+    [
+        ("   ", (8, 8, 3), np.uint8),
+        ("a <|vision_end|> b", (8, 8, 3), np.uint8),
+        ("Make it red", (8, 8), np.uint8),
+        ("Make it red", (8, 8, 3), np.float32),
+    ],
+)
+def test_bad_inputs_are_refused(tiny: UnifiedEditModel, instruction: str, shape: tuple[int, ...], dtype: type) -> None:
+    with pytest.raises(InputError):
+        tiny.processor([instruction], [[np.zeros(shape, dtype)]])
+
+
+def test_a_row_needs_a_reference(tiny: UnifiedEditModel) -> None:
+    with pytest.raises(InputError, match="at least one image"):
+        tiny.processor(["Make it red"], [[]])
