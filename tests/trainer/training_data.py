@@ -1,0 +1,93 @@
+"""Packed edit samples with known masks, and a run over them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+
+from pipelines.pack.config import PackConfig
+from pipelines.pack.job import pack
+from schemas.config import parse_config
+from schemas.images import encode_mask
+from schemas.keys import pair_key
+from schemas.masks import MaskStatus
+from schemas.records import EDIT_SAMPLE
+from trainer.config import TrainConfig
+
+
+def png(image: npt.NDArray[np.uint8]) -> bytes:
+    """An image as PNG bytes."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def edit_row(number: int, **changes: object) -> dict[str, object]:
+    """An EditSample row of 96 x 64 pixels in which a rectangle was recoloured; the same number gives the same row."""
+    generator = np.random.default_rng(number)
+    before = np.kron(generator.integers(0, 255, (8, 12, 3), dtype=np.uint8), np.ones((8, 8, 1), dtype=np.uint8))
+    mask = np.zeros((64, 96), np.bool_)
+    top, left = int(generator.integers(0, 40)), int(generator.integers(0, 70))
+    mask[top : top + 16, left : left + 20] = True
+    after = before.copy()
+    after[mask] = (255, 0, number % 256)
+    reference, target = png(before), png(after)
+    row: dict[str, object] = {
+        "key": pair_key([reference], target, f"paint {number}"),
+        "references": [{"bytes": reference, "path": "before.png"}],
+        "target": {"bytes": target, "path": "after.png"},
+        "instruction": f"paint {number}" + " red" * (number % 5),
+        "mask": {"bytes": encode_mask(mask), "path": None},
+        "mask_status": "ok",
+        "edited_fraction": float(mask.mean()),
+        "width": 96,
+        "height": 64,
+        "mask_recipe": "test",
+        "mask_recipe_version": 1,
+        "mask_parameters": "{}",
+    }
+    return {**row, **changes}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A pack loader of given rows."""
+
+    rows: tuple[dict[str, object], ...]
+
+    def __call__(self) -> pa.Table:
+        schema = pa.schema([field.with_nullable(True) for field in EDIT_SAMPLE.fields])
+        return pa.Table.from_pylist(list(self.rows), schema=schema)
+
+
+def pack_rows(folder: Path, rows: list[dict[str, object]], per_shard: int = 5) -> Path:
+    """Pack rows as WebDataset shards; every mask status is packed."""
+    config = PackConfig(formats=("webdataset",), samples_per_shard=per_shard, mask_statuses=tuple(MaskStatus))
+    pack([Rows(tuple(rows))], config, folder)
+    return folder
+
+
+def config_for(model: Path, shards: Path, output: Path, **changes: Any) -> TrainConfig:
+    """A run of seconds on a CPU in float32."""
+    values: dict[str, Any] = {
+        "model": str(model),
+        "shards": [str(shards)],
+        "output": str(output),
+        "stage": "edit",
+        "resolution": 64,
+        "steps": 4,
+        "batch_size": 2,
+        "learning_rate": 1e-3,
+        "zero_stage": 0,
+        "dtype": "float32",
+        "checkpoint_every": 2,
+        "seed": 7,
+    }
+    return parse_config(TrainConfig, values | changes, "test")

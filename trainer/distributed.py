@@ -1,0 +1,116 @@
+"""The ranks of a run: starting the process group, and the few collectives that the trainer needs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import distributed
+
+from schemas.errors import EditmillError
+
+Result = TypeVar("Result")
+
+RENDEZVOUS = "EDITMILL_RENDEZVOUS"
+"""Environment variable with the `file://` address at which the ranks of `trainer.launch` meet. Under torchrun or the
+deepspeed launcher it is absent, and MASTER_ADDR and MASTER_PORT are used."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the others.
+
+    Args:
+        rank: 0 <= rank < world.
+        world: number of processes.
+        local_rank: position among the processes of this machine.
+        device: where this process computes.
+    """
+
+    rank: int
+    world: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes logs and exports."""
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """A float64 tensor summed over the ranks, on the CPU, the same on every rank. A collective."""
+        total = values.detach().to(self.device, torch.float64, copy=True)
+        distributed.all_reduce(total)
+        return total.cpu()
+
+    def gather(self, value: Any) -> list[Any]:
+        """A picklable value from every rank, in rank order, on every rank. A collective."""
+        gathered: list[Any] = [None] * self.world
+        distributed.all_gather_object(gathered, value)
+        return gathered
+
+    def together(self, action: Callable[[], Result]) -> Result:
+        """Do `action` on every rank; where it fails on one, every rank raises that error. A collective.
+
+        Without this, the other ranks would wait for ever at their next collective.
+
+        Raises:
+            EditmillError: of the lowest rank that failed.
+        """
+        result, failure = None, None
+        try:
+            result = action()
+        except EditmillError as error:
+            failure = error
+        failures = [error for error in self.gather(failure) if error is not None]
+        if failures:
+            raise failures[0]
+        return cast("Result", result)
+
+    def barrier(self) -> None:
+        """Wait for every rank. A collective."""
+        self.sum(torch.zeros(()))
+
+
+def start() -> Ranks:
+    """Join the process group, making it where there is none; alone if no launcher set RANK and WORLD_SIZE.
+
+    A group that stands already is used again, so that several runs may follow each other in one process.
+    """
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    use_cuda = torch.cuda.is_available()
+    if use_cuda:
+        torch.cuda.set_device(local_rank)
+    if not distributed.is_initialized():
+        method = _rendezvous(world)
+        backend = "nccl" if use_cuda else "gloo"
+        if method is None:
+            distributed.init_process_group(backend)
+        else:
+            distributed.init_process_group(backend, init_method=method, rank=rank, world_size=world)
+    return Ranks(rank, world, local_rank, torch.device("cuda", local_rank) if use_cuda else torch.device("cpu"))
+
+
+def stop() -> None:
+    """Leave the process group. Only at the end of a process: DeepSpeed cannot be started again after it."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _rendezvous(world: int) -> str | None:
+    if RENDEZVOUS in os.environ:
+        return os.environ[RENDEZVOUS]
+    if world > 1 or "MASTER_PORT" in os.environ:
+        return None
+    return f"file://{Path(tempfile.mkdtemp(prefix='editmill-')) / 'rendezvous'}"
+
+
+def first_by_environment() -> bool:
+    """Whether this process is the first rank, as its launcher says; known before the process group stands."""
+    return os.environ.get("RANK", "0") == "0"

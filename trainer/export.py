@@ -1,0 +1,60 @@
+"""The end of a run: raw and averaged weights in the Hugging Face layout, ready for `editmill edit --checkpoint`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from schemas.atomic import sync_folder
+from trainer.distributed import Ranks
+from trainer.ema import ShardedEma
+from unified_model.model import UnifiedEditModel
+
+EXPORT = "export"
+
+
+@torch.no_grad()
+def export(run: Path, model: UnifiedEditModel, ema: ShardedEma, ranks: Ranks) -> Path:
+    """Write `export/raw` and `export/ema`, each the core with a card that names the base model. A collective.
+
+    `export/` appears once both are whole. Without ZeRO-3 the core holds the averaged weights afterwards: call it
+    last.
+
+    Returns:
+        The folder `export/`.
+    """
+    final, aside = run / EXPORT, run / f".{EXPORT}.partial"
+    trainable = {name: value for name, value in model.core.named_parameters() if value.requires_grad}
+    with whole_parameters(model.core):
+        if ranks.is_first:
+            shutil.rmtree(aside, ignore_errors=True)
+            model.save_core(aside / "raw")
+        for name, value in ema.gather():
+            trainable[name].copy_(value)
+        if ranks.is_first:
+            model.save_core(aside / "ema")
+    if ranks.is_first:
+        shutil.rmtree(final, ignore_errors=True)
+        aside.replace(final)
+        sync_folder(run)
+    ranks.barrier()
+    return final
+
+
+@contextmanager
+def whole_parameters(module: nn.Module) -> Iterator[None]:
+    """Inside, every parameter is whole on every rank, also under ZeRO-3, which drops the whole ones, and any change to
+    them, at the end. A collective."""
+    parameters = list(module.parameters())
+    if not any(hasattr(parameter, "ds_tensor") for parameter in parameters):
+        yield
+        return
+    from deepspeed import zero
+
+    with zero.GatheredParameters(parameters, modifier_rank=None):
+        yield

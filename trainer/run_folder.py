@@ -1,0 +1,129 @@
+"""A run's folder: may this config start, go on, or has it finished?"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from schemas.atomic import write_bytes
+from schemas.errors import ConfigError
+from trainer.checkpoint import CHECKPOINTS, complete_checkpoints, read_progress
+from trainer.config import TrainConfig
+from trainer.distributed import Ranks
+from trainer.export import EXPORT
+
+CONFIG = "config.yaml"
+LOCK = ".lock"
+"""Held with flock while a run writes."""
+LOG = "log.jsonl"
+SKIPPED = "skipped.jsonl"
+TENSORBOARD = "tensorboard"
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run starts.
+
+    Args:
+        checkpoint: the checkpoint to go on from, or None for a fresh start.
+        step: steps done there.
+        finished: the run has done all its steps and was exported: there is nothing to do.
+        bad_samples: samples skipped so far.
+    """
+
+    checkpoint: Path | None
+    step: int
+    finished: bool
+    bad_samples: int = 0
+
+
+def look(config: TrainConfig, ranks: int) -> Start:
+    """What the run's folder holds; changes nothing.
+
+    Raises:
+        ConfigError: it holds a run with another config, or with another number of processes; or more steps are done
+            there than this config asks for.
+        InputError: the newest complete checkpoint cannot be read.
+    """
+    run = Path(config.output)
+    checkpoints = complete_checkpoints(run)
+    if not checkpoints:
+        return Start(None, 0, False)
+    progress = read_progress(checkpoints[-1])
+    ours = config.identity()
+    changed = sorted(name for name in ours | progress.config if ours.get(name) != progress.config.get(name))
+    if changed:
+        raise ConfigError(
+            changed[0],
+            ours.get(changed[0]),
+            f"differs from the run in {run}, which had {progress.config.get(changed[0])!r}",
+            "Take another output folder, or start over with --restart.",
+        )
+    if progress.ranks != ranks:
+        raise ConfigError(
+            "processes",
+            ranks,
+            f"the run in {run} has {progress.ranks}, and its checkpoints are cut for as many",
+            f"Start it with {progress.ranks}, or start over with --restart.",
+        )
+    if progress.step > config.steps:
+        raise ConfigError(
+            "steps", config.steps, f"the run in {run} has done {progress.step}", "Raise it, or use --restart."
+        )
+    finished = progress.step == config.steps and (run / EXPORT).is_dir()
+    return Start(checkpoints[-1], progress.step, finished, progress.bad_samples)
+
+
+@contextmanager
+def held(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
+    """Hold the run's folder, so that two runs never write into one. A collective; the lock dies with its process.
+
+    Raises:
+        ConfigError: another run holds it.
+    """
+    lock = ranks.together(lambda: _lock(Path(config.output)) if ranks.is_first else None)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(run: Path) -> int:
+    if run.exists() and not run.is_dir():
+        raise ConfigError("output", str(run), "is a file", "Name a folder.")
+    run.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ConfigError(
+            "output", str(run), "another run is writing there", "Wait, or take another folder."
+        ) from error
+    return descriptor
+
+
+def clear(config: TrainConfig) -> None:
+    """Delete what an earlier run left in the folder, and nothing else."""
+    run = Path(config.output)
+    for name in (CHECKPOINTS, EXPORT, f".{EXPORT}.partial", TENSORBOARD):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for name in (CONFIG, LOG, SKIPPED):
+        (run / name).unlink(missing_ok=True)
+
+
+def prepare(config: TrainConfig) -> None:
+    """Make the folder, write the resolved config, and delete checkpoints that a killed run left half written."""
+    run = Path(config.output)
+    for partial in (run / CHECKPOINTS).glob(".*.partial"):
+        shutil.rmtree(partial)
+    text = yaml.safe_dump(config.as_json(), sort_keys=False, allow_unicode=True)
+    write_bytes(run / CONFIG, text.encode())

@@ -1,0 +1,136 @@
+"""Everything a run needs, built in the order in which it can go wrong cheaply: config, shards, model, stage, engine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from schemas.errors import ConfigError
+from schemas.masks import LATENT_STRIDE
+from trainer import checkpoint, run_folder
+from trainer.config import TrainConfig
+from trainer.distributed import Ranks
+from trainer.ema import ShardedEma
+from trainer.engine import Engine, build_engine
+from trainer.flow_matching import noised, sample_noise, sample_timesteps, velocity
+from trainer.loader import MicroBatch, micro_batches, open_index
+from trainer.order import Order
+from trainer.region_loss import error_map
+from trainer.shards import ShardIndex
+from trainer.stages import PatternCount, open_modules
+from unified_model.loading import load_for_inference
+from unified_model.model import UnifiedEditModel
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass
+class Session:
+    """A run that is ready to step.
+
+    Args:
+        index: the samples.
+        model: the whole model on this rank's device; its core is the engine's module.
+        engine: the DeepSpeed engine.
+        ema: the moving average.
+        step: optimizer steps done.
+        bad_samples: samples skipped so far, on all ranks.
+        counts: what each pattern opened.
+        core_parameters: parameters of the core, frozen ones too.
+    """
+
+    config: TrainConfig
+    ranks: Ranks
+    index: ShardIndex
+    model: UnifiedEditModel
+    engine: Engine
+    ema: ShardedEma
+    step: int
+    bad_samples: int
+    counts: list[PatternCount]
+    core_parameters: int
+
+    def batches(self) -> Iterator[MicroBatch]:
+        """This rank's micro-batches from the next step to the end of the run."""
+        return micro_batches(
+            self.index, self.config, self.model.processor, self.step, self.ranks.rank, self.ranks.world
+        )
+
+    def errors(self, batch: MicroBatch) -> torch.Tensor:
+        """The model's error on a micro-batch, with gradient: (B, 1, h, w) float32. Noise and timesteps follow from the
+        seed and the samples' positions, so that neither resuming nor the number of ranks changes them."""
+        config, device = self.config, self.ranks.device
+        pixels = batch.target.to(device).float() / 127.5 - 1.0
+        latents = self.model.codec.encode(pixels)
+        features = self.model.features(batch.inputs.to(device))
+        noise = sample_noise(config.seed, batch.positions, latents.shape[1:]).to(device)
+        timesteps = sample_timesteps(config.seed, batch.positions, config.image_tokens, config.timestep).to(device)
+        prediction = self.engine(noised(latents, noise, timesteps), timesteps, features)
+        return error_map(prediction, velocity(latents, noise))
+
+    def keys_digest(self, step: int) -> str:
+        """16 hexadecimal digits of the keys of a step's global batch, in order; `step` counts from 0."""
+        order = Order(self.config.seed, len(self.index))
+        size = self.config.global_batch(self.ranks.world)
+        keys = [self.index.key(order.sample_at(position)) for position in range(step * size, (step + 1) * size)]
+        return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
+
+    def save(self) -> Path:
+        """Write a checkpoint. A collective."""
+        progress = checkpoint.Progress(
+            step=self.step,
+            position=self.step * self.config.global_batch(self.ranks.world),
+            bad_samples=self.bad_samples,
+            ema_updates=self.ema.updates,
+            ranks=self.ranks.world,
+            config=self.config.identity(),
+        )
+        run = Path(self.config.output)
+        return checkpoint.save(run, self.engine, self.ema, progress, self.ranks, self.config.keep_last)
+
+
+def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session:
+    """Build a session, at the checkpoint that `start` names. A collective.
+
+    Raises:
+        EditmillError: the same on every rank.
+    """
+    torch.manual_seed(config.seed + ranks.rank)
+    index = ranks.together(lambda: open_index(config, ranks.world))
+    model = ranks.together(lambda: _load_model(config))
+    model.to(ranks.device)
+    counts = ranks.together(lambda: open_modules(model.core, config.patterns))
+    total = sum(parameter.numel() for parameter in model.core.parameters())
+    model.tower.eval()
+    model.core.train()
+    if config.gradient_checkpointing:
+        model.core.denoiser.transformer.enable_gradient_checkpointing()
+    engine = build_engine(model.core, config, ranks)
+    trainable = {name: value for name, value in model.core.named_parameters() if value.requires_grad}
+    ema = ShardedEma(trainable, ranks, config.ema.decay)
+    session = Session(config, ranks, index, model, engine, ema, 0, 0, counts, total)
+    if start.checkpoint is not None:
+        path = start.checkpoint
+        progress = ranks.together(lambda: checkpoint.load(path, engine, ema, ranks))
+        session.step, session.bad_samples = progress.step, progress.bad_samples
+    return session
+
+
+def _load_model(config: TrainConfig) -> UnifiedEditModel:
+    model = load_for_inference(config.model, dtype=DTYPES[config.dtype])
+    if model.codec.stride != LATENT_STRIDE:
+        raise ConfigError(
+            "model",
+            config.model,
+            f"its VAE has the stride {model.codec.stride}",
+            f"Use one with {LATENT_STRIDE}, by which masks are pooled.",
+        )
+    if config.resolution % model.size_multiple:
+        raise ConfigError(
+            "resolution", config.resolution, f"must be a multiple of {model.size_multiple} for this model", "Change it."
+        )
+    return model

@@ -1,0 +1,248 @@
+"""Training, from shards to an export. Run by `editmill train`, or under torchrun or the deepspeed launcher:
+
+torchrun --nproc-per-node 8 -m trainer.train configs/train-edit.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from schemas.errors import ConfigError, EditmillError
+from trainer import distributed, engine, run_folder
+from trainer.checkpoint import complete_checkpoints
+from trainer.config import TrainConfig, load_train_config
+from trainer.distributed import Ranks
+from trainer.errors import TrainingStopped
+from trainer.export import EXPORT, export
+from trainer.loader import MicroBatch
+from trainer.logbook import Logbook
+from trainer.reduction import global_count, local_objective, report, sums
+from trainer.session import Session, build
+
+OnStep = Callable[[dict[str, Any]], None]
+"""Called on the first rank with each line of log.jsonl."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a call came to.
+
+    Args:
+        step: optimizer steps done in the whole run.
+        finished: all steps are done, and the export is written; False after SIGTERM.
+        already_finished: it was so before, and nothing was done.
+        export: the folder to give to `editmill edit --checkpoint`; None where not finished.
+        checkpoint: the newest complete checkpoint.
+        bad_samples: samples skipped in the whole run.
+    """
+
+    step: int
+    finished: bool
+    already_finished: bool
+    export: Path | None
+    checkpoint: Path | None
+    bad_samples: int
+
+
+def train(config: TrainConfig, on_step: OnStep | None = None, restart: bool = False) -> TrainResult:
+    """Train to the end, or until SIGTERM; a run that was begun goes on from its newest checkpoint.
+
+    Every rank calls this. Several runs may follow each other in one process.
+
+    Args:
+        restart: delete what the run's folder holds of an earlier run, and start over.
+
+    Raises:
+        EditmillError: a wrong config, input or shard, before anything is trained.
+        TrainingStopped: a non-finite loss or too many bad samples; checkpoints stay as they are.
+    """
+    ranks = distributed.start()
+    with run_folder.held(config, ranks):
+        return _train(config, on_step, restart, ranks)
+
+
+def _train(config: TrainConfig, on_step: OnStep | None, restart: bool, ranks: Ranks) -> TrainResult:
+    run = Path(config.output)
+    if restart:
+        ranks.together(lambda: run_folder.clear(config) if ranks.is_first else None)
+    start = ranks.together(lambda: run_folder.look(config, ranks.world))
+    if start.finished:
+        return TrainResult(start.step, True, True, run / EXPORT, start.checkpoint, start.bad_samples)
+    session = build(config, ranks, start)
+    ranks.together(lambda: run_folder.prepare(config) if ranks.is_first else None)
+    with Logbook(config, session.step, ranks.is_first) as logbook, _sigterm() as asked_to_stop:
+        logbook.trainable(session.counts, session.core_parameters)
+        stopped = _loop(session, logbook, asked_to_stop, on_step)
+        if stopped:
+            logbook.say(f"stopped at step {session.step} of {config.steps} and saved: start it again to go on")
+        else:
+            logbook.say(f"done: {export(run, session.model, session.ema, ranks)}")
+    return TrainResult(
+        step=session.step,
+        finished=not stopped,
+        already_finished=False,
+        export=None if stopped else run / EXPORT,
+        checkpoint=complete_checkpoints(run)[-1],
+        bad_samples=session.bad_samples,
+    )
+
+
+def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool], on_step: OnStep | None) -> bool:
+    """Step to the end; True where SIGTERM came first. A checkpoint stands at the end either way."""
+    config, ranks = session.config, session.ranks
+    batches = session.batches()
+    while session.step < config.steps:
+        began = time.perf_counter()
+        micro = [next(batches) for _ in range(config.gradient_accumulation)]
+        count = _count(session, micro, logbook)
+        rate = engine.learning_rate_at(session.step, config)
+        engine.set_learning_rate(session.engine, rate)
+        total, norm, broken = torch.zeros(7, dtype=torch.float64), None, []
+        for number, batch in enumerate(micro):
+            weights, usable = batch.weights.to(ranks.device), batch.usable.to(ranks.device)
+            errors = session.errors(batch)
+            engine.backward(session.engine, local_objective(errors, weights, usable, count), config, ranks)
+            total += sums(errors, weights, batch.cells.to(ranks.device), usable).cpu()
+            broken += _broken(batch, errors)
+            if number == len(micro) - 1:
+                total = ranks.sum(total)
+                _stop_unless_finite(session, total, broken)
+            norm = engine.step(session.engine)
+        session.ema.update()
+        session.step += 1
+        if norm is not None and not math.isfinite(norm):
+            raise TrainingStopped(
+                f"gradient norm at step {session.step}", norm, "is not finite", "Lower the learning rate."
+            )
+        losses = report(total, config.weighting)
+        record = {
+            "step": session.step,
+            "loss": losses.loss,
+            "loss_unweighted": losses.plain,
+            "mean_weight": losses.mean_weight,
+            "loss_inside": losses.inside,
+            "loss_outside": losses.outside,
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "samples": losses.samples,
+            "samples_per_second": round(losses.samples / (time.perf_counter() - began), 4),
+            "keys": session.keys_digest(session.step - 1),
+        }
+        logbook.step(record)
+        if on_step is not None and ranks.is_first:
+            on_step(record)
+        stop = bool(ranks.sum(torch.tensor(float(asked_to_stop()))))
+        if stop or session.step % config.checkpoint_every == 0 or session.step == config.steps:
+            session.save()
+        if stop and session.step < config.steps:
+            return True
+    return False
+
+
+def _count(session: Session, micro: list[MicroBatch], logbook: Logbook) -> float:
+    """The loss's denominator over the global batch; counts and logs bad samples."""
+    config, ranks = session.config, session.ranks
+    own = global_count([batch.weights for batch in micro], [batch.usable for batch in micro], config.weighting)
+    bad = [sample for batch in micro for sample in batch.bad]
+    count, all_bad = ranks.sum(torch.stack([own, torch.tensor(len(bad), dtype=torch.float64)])).tolist()
+    if all_bad:
+        session.bad_samples += int(all_bad)
+        logbook.skipped(session.step + 1, [sample for part in ranks.gather(bad) for sample in part])
+    if session.bad_samples > config.max_bad_samples or not count:
+        raise TrainingStopped(
+            "bad samples",
+            session.bad_samples,
+            f"more than max_bad_samples = {config.max_bad_samples}" if count else "no usable sample in a whole step",
+            f"See {Path(config.output) / run_folder.SKIPPED}; run `editmill validate` on the shards.",
+        )
+    return float(count)
+
+
+def _broken(batch: MicroBatch, errors: torch.Tensor) -> list[tuple[str, str]]:
+    finite = torch.isfinite(errors.detach().sum(dim=(1, 2, 3))).tolist()
+    rows = zip(batch.keys, batch.shards, batch.usable.tolist(), finite, strict=True)
+    return [(key, shard) for key, shard, usable, is_finite in rows if usable and not is_finite]
+
+
+def _stop_unless_finite(session: Session, total: torch.Tensor, broken: list[tuple[str, str]]) -> None:
+    """Before the optimizer takes it in. `total` is the same on every rank, so that all of them stop."""
+    if bool(torch.isfinite(total).all()):
+        return
+    samples = [pair for part in session.ranks.gather(broken) for pair in part]
+    named = "; ".join(f"{key} in {shard}" for key, shard in samples) or "no single sample's"
+    raise TrainingStopped(
+        f"loss at step {session.step + 1}",
+        float(total[0]),
+        f"is not finite: {named}",
+        "Look at these samples, or lower the learning rate; the run goes on from its last checkpoint.",
+    )
+
+
+@contextmanager
+def _sigterm() -> Iterator[Callable[[], bool]]:
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    parent = os.getppid()
+    try:
+        # A rank whose launcher was killed would train on unseen.
+        yield lambda: bool(asked) or (distributed.RENDEZVOUS in os.environ and os.getppid() != parent)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def parse_changes(changes: list[str]) -> dict[str, Any]:
+    """`key=value` strings, the values read as YAML.
+
+    Raises:
+        ConfigError: one has no `=`, or a value that is no YAML.
+    """
+    parsed = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise ConfigError("--set", change, "must be key=value", "For example --set learning_rate=1e-4.")
+        try:
+            parsed[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError("--set", change, "has a value that is no YAML", "Quote it.") from error
+    return parsed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The entry of one rank; returns the exit code (0 done or saved at SIGTERM, 1 stopped, 2 wrong call or input)."""
+    parser = argparse.ArgumentParser(prog="python -m trainer.train", description=train.__doc__)
+    parser.add_argument("config", type=Path, help="YAML file, see configs/train-edit.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a value of the file")
+    parser.add_argument("--restart", action="store_true", help="delete what the run's folder holds, and start over")
+    # The deepspeed launcher adds this; the environment says the same.
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    is_first = distributed.first_by_environment()
+    try:
+        result = train(load_train_config(options.config, parse_changes(options.set)), restart=options.restart)
+    except EditmillError as error:
+        if is_first:
+            sys.stderr.write(f"error: {error}\n")
+        return 1 if isinstance(error, TrainingStopped) else 2
+    finally:
+        distributed.stop()
+    if is_first and result.already_finished:
+        sys.stderr.write(f"finished already, at step {result.step}: {result.export}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
