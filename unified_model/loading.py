@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 
+from unified_model.card import CORE_PARTS
 from unified_model.checkpoint import Weights, checkpoint_folder, whole_model_of
+from unified_model.config import UnifiedModelConfig
 from unified_model.model import UnifiedEditModel
 
 __all__ = ["Weights", "load_for_inference"]
@@ -32,7 +34,10 @@ def load_for_inference(
     """
     folder = checkpoint_folder(path, weights)
     whole = whole_model_of(folder, base)
-    model = UnifiedEditModel.from_pretrained(whole, dtype)
-    if whole != folder:
-        model.load_core(folder)
+    if whole == folder:
+        return UnifiedEditModel.from_pretrained(whole, dtype).eval()
+    # The base's own core is never read: a second copy of a large denoiser may not fit.
+    core = {part: str(folder / part) for part in CORE_PARTS}
+    model = UnifiedEditModel.from_components(UnifiedModelConfig.of_folder(whole).model_copy(update=core), dtype)
+    model.source = str(whole)
     return model.eval()

@@ -129,6 +129,10 @@ class UnifiedEditModel(nn.Module):
             with torch.random.fork_rng():
                 torch.manual_seed(config.conditioner_seed)
                 conditioner = CONDITIONERS[config.conditioner_kind].fresh(widths).to(dtype)
+        if conditioner.widths != widths:
+            raise ConfigError(
+                "conditioner", conditioner.widths, f"must fit the other components: {widths}", "Choose parts that fit."
+            )
         if config.scheduler is not None:
             scheduler = _load(FlowMatchEulerDiscreteScheduler, config.scheduler)
         else:
@@ -198,10 +202,11 @@ class UnifiedEditModel(nn.Module):
         """
         folder = Path(path).expanduser().absolute()
         read_card(folder)
-        conditioner, denoiser = self.core.conditioner, self.core.denoiser
-        _copy_weights(load_conditioner(folder / "conditioner"), conditioner, folder / "conditioner")
-        loaded = _load(FluxTransformer2DModel, str(folder / "transformer"), torch_dtype=None)
-        _copy_weights(loaded, denoiser.transformer, folder / "transformer")
+        conditioner, transformer = self.core.conditioner, self.core.denoiser.transformer
+        saved = load_conditioner(folder / "conditioner", torch_dtype=conditioner.dtype)
+        _copy_weights(saved, conditioner, folder / "conditioner")
+        loaded = _load(FluxTransformer2DModel, str(folder / "transformer"), torch_dtype=transformer.dtype)
+        _copy_weights(loaded, transformer, folder / "transformer")
 
 
 def _load(component: Any, source: str, **keywords: Any) -> Any:

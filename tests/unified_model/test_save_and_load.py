@@ -13,6 +13,7 @@ import torch
 from schemas.atomic import sha256_of
 from schemas.errors import ConfigError, EditmillError, InputError, SchemaVersionError
 from unified_model.card import CARD_NAME
+from unified_model.conditioners import Widths
 from unified_model.config import UnifiedModelConfig
 from unified_model.loading import load_for_inference
 from unified_model.model import UnifiedEditModel
@@ -52,7 +53,9 @@ def test_building_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_components_from_other_folders_with_fresh_connectors(tiny: UnifiedEditModel, tiny_folder: Path) -> None:
+def test_components_from_other_folders_with_fresh_connectors(
+    tiny: UnifiedEditModel, tiny_folder: Path, tmp_path: Path
+) -> None:
     config = UnifiedModelConfig(
         **{part: str(tiny_folder / part) for part in ("vlm", "siglip", "transformer", "vae")}, max_pixels=112 * 112
     )
@@ -62,6 +65,9 @@ def test_components_from_other_folders_with_fresh_connectors(tiny: UnifiedEditMo
     assert models[0].processor.vlm_processor.image_processor.size["longest_edge"] == 112 * 112
     with pytest.raises(InputError, match="no folder"):
         UnifiedEditModel.from_components(config.model_copy(update={"vae": "./nowhere"}))
+    models[0].core.conditioner.fresh(Widths(64, 48, 32, 32)).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="must fit"):
+        UnifiedEditModel.from_components(config.model_copy(update={"conditioner": str(tmp_path)}))
     with pytest.raises(ConfigError, match="conditioner_kind"):
         UnifiedEditModel.from_components(config.model_copy(update={"conditioner_kind": "mpl"}))
 
@@ -83,6 +89,9 @@ def test_a_core_belongs_to_its_base(tiny_folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "export" / "ema" / "vlm").exists()
     assert torch.equal(velocity(load_for_inference(tmp_path / "export")), expected)
     assert torch.equal(velocity(load_for_inference(tmp_path / "export" / "ema")), expected)
+    plain = UnifiedEditModel.from_pretrained(tiny_folder)
+    plain.load_core(tmp_path / "export" / "ema")
+    assert torch.equal(velocity(plain), expected)
     with pytest.raises(InputError, match="raw"):
         load_for_inference(tmp_path / "export", "raw")
     moved = tmp_path / "moved"

@@ -14,7 +14,7 @@ from unified_model.features import Conditioning, EditFeatures
 
 @dataclass(frozen=True)
 class Widths:
-    """Widths a fresh conditioner must fit: of what it reads, and of what the denoiser takes."""
+    """Widths a conditioner must fit: of what it reads, and of what the denoiser takes."""
 
     vlm: int
     siglip: int
@@ -35,6 +35,11 @@ class Conditioner(ModelMixin, ConfigMixin, ABC):
     @abstractmethod
     def fresh(cls, widths: Widths) -> Conditioner:
         """A conditioner with new weights, drawn from torch's global generator, at the published hidden widths."""
+
+    @property
+    @abstractmethod
+    def widths(self) -> Widths:
+        """The widths it was made for."""
 
     @abstractmethod
     def forward(self, features: EditFeatures) -> Conditioning:

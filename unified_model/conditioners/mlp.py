@@ -59,6 +59,12 @@ class MlpConditioner(Conditioner):
         """New connectors; `hidden_width` defaults to three times the context width, as in the release."""
         return cls(widths.vlm, widths.siglip, hidden_width or 3 * widths.context, widths.context, widths.pooled)
 
+    @property
+    def widths(self) -> Widths:
+        """The widths it was made for."""
+        config = self.config
+        return Widths(config.vlm_width, config.siglip_width, config.context_width, config.pooled_width)
+
     def forward(self, features: EditFeatures) -> Conditioning:
         """The prompt's tokens and every image's tokens as one stream."""
         tokens, mask = merge_tokens(

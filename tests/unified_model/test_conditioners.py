@@ -1,0 +1,63 @@
+"""What every registered conditioner must do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from schemas.errors import InputError
+from unified_model.conditioners import CONDITIONERS, Widths, load_conditioner
+from unified_model.features import EditFeatures
+
+WIDTHS = Widths(vlm=24, siglip=12, context=16, pooled=8)
+
+
+def features(rows: list[int]) -> EditFeatures:
+    """Two rows, of 5 and 9 tokens, with one and two images of 4 tokens; only `rows`, padded to the longest of them."""
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(2, 9, WIDTHS.vlm, generator=generator)
+    tokens = torch.randn(3, 4, WIDTHS.siglip, generator=generator)
+    length = max((5, 9)[row] for row in rows)
+    images = [(0, 0, 2), (1, 1, 1), (2, 1, 6)]  # image, row, position
+    chosen = [image for image in images if image[1] in rows]
+    return EditFeatures(
+        vlm_states=states[rows, :length],
+        vlm_mask=torch.stack([torch.arange(length) < (5, 9)[row] for row in rows]),
+        siglip_tokens=tokens[[image for image, _, _ in chosen]],
+        image_rows=torch.tensor([rows.index(row) for _, row, _ in chosen]),
+        image_positions=torch.tensor([position for _, _, position in chosen]),
+    )
+
+
+@pytest.mark.parametrize("name", CONDITIONERS)
+def test_a_conditioner_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    conditioner = CONDITIONERS[name].fresh(WIDTHS)
+    assert conditioner.name == name
+    assert conditioner.widths == WIDTHS
+    together = conditioner(features([0, 1]))
+    assert together.tokens.shape[::2] == (2, WIDTHS.context)
+    assert together.pooled.shape == (2, WIDTHS.pooled)
+    for row in range(2):
+        alone = conditioner(features([row]))
+        mask = torch.ones_like(together.tokens[row, :, 0], dtype=torch.bool)
+        kept = together.tokens[row][mask if together.mask is None else together.mask[row]]
+        assert alone.mask is None
+        torch.testing.assert_close(kept, alone.tokens[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.pooled[row], alone.pooled[0], atol=1e-5, rtol=0)
+    conditioner.save_pretrained(tmp_path)
+    assert list(tmp_path.glob("*.safetensors"))
+    loaded = load_conditioner(tmp_path)
+    assert type(loaded) is CONDITIONERS[name]
+    assert torch.equal(loaded(features([0, 1])).tokens, together.tokens)
+
+
+def test_an_unknown_conditioner_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config\.json"):
+        load_conditioner(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "Elsewhere"}))
+    with pytest.raises(InputError, match="Elsewhere"):
+        load_conditioner(tmp_path)
