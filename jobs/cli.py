@@ -12,9 +12,17 @@ from collections.abc import Callable
 import typer
 
 from jobs.commands.edit import edit
+from jobs.commands.filter import filter_metadata
+from jobs.commands.masks import masks
+from jobs.commands.pack import pack
+from jobs.commands.run import run
 from schemas.errors import EditmillError
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "filter": filter_metadata,
+    "masks": masks,
+    "pack": pack,
+    "run": run,
     "edit": edit,
 }
 """Subcommand -> its function, in the order in which `editmill --help` shows them."""

@@ -1,4 +1,4 @@
-"""What the commands share: run a pipeline config with progress on the terminal, print its counts, choose the exit code."""
+"""What the commands share: run a pipeline config with progress, print its counts, choose the exit code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from jobs.build import build_chain
 from jobs.config import PipelineConfig
 from jobs.pipeline import RunReport, run_pipeline
 from jobs.progress import progress_for
@@ -24,14 +25,14 @@ def launch(values: Mapping[str, Any], where: str) -> None:
     """Run the pipeline that `values` describe, and say what became of it.
 
     Args:
-        values: keys and values of a `PipelineConfig`; those that are None are left out.
+        values: keys and values of a `PipelineConfig`.
         where: what they came from, for errors.
 
     Raises:
         EditmillError: as `run_pipeline`.
         typer.Exit: with code 1, where no row was kept.
     """
-    config = parse_config(PipelineConfig, given(values), where)
+    config = parse_config(PipelineConfig, values, where)
     console = Console()
     report = run_pipeline(config, progress_for(Console(stderr=True)), where)
     tell(report, console)
@@ -40,6 +41,21 @@ def launch(values: Mapping[str, Any], where: str) -> None:
             f"nothing was kept: every row was rejected; see {report.folder / 'outcomes'}", err=True, fg="yellow"
         )
         raise typer.Exit(NOTHING_KEPT)
+
+
+def check_only(values: Mapping[str, Any], where: str) -> None:
+    """Check a pipeline as a run would before its first row, and say what it would do.
+
+    Raises:
+        EditmillError: as `run_pipeline` before a row is read.
+    """
+    config = parse_config(PipelineConfig, values, where)
+    chain = build_chain(config, where)
+    for step in chain.steps:
+        step.preflight()
+    partitions = chain.plan.source.partitions()
+    names = [stage.name for stage in chain.plan.stages] + (["pack"] if config.pack is not None else [])
+    typer.echo(f"{where}: good. {len(partitions)} partitions through {' -> '.join(names)}; run folder {config.folder}")
 
 
 def tell(report: RunReport, console: Console) -> None:
@@ -58,11 +74,11 @@ def tell(report: RunReport, console: Console) -> None:
         typer.echo(f"shards: {report.shards}")
 
 
-def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` without those that are None, at every depth, so that the config's own defaults hold."""
-    return {
-        key: given(value) if isinstance(value, Mapping) else value for key, value in values.items() if value is not None
-    }
+def given(value: Any) -> Any:
+    """`value` without keys whose value is None, at every depth: options not given leave the config's own defaults."""
+    if isinstance(value, Mapping):
+        return {key: given(inner) for key, inner in value.items() if inner is not None}
+    return [given(inner) for inner in value] if isinstance(value, list) else value
 
 
 def is_run_folder(path: Path) -> bool:

@@ -42,6 +42,10 @@ class LaionParquet(Source[MetadataFilterConfig]):
         kept = {name: value for name, value in values["config"].items() if name not in ("paths", "rows_per_partition")}
         return {**values, "config": kept}
 
+    def columns(self) -> tuple[str, ...]:
+        """Those of an `ImageRecord` that metadata can fill: `image` and `captions` are for steps to add."""
+        return tuple(name for name in IMAGE_RECORD.fields.names if name not in ("image", "captions"))
+
     def partitions(self) -> Sequence[Partition]:
         """Ranges of row groups of about `rows_per_partition` rows, in the order of the files. Reads footers only.
 

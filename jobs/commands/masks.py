@@ -1,0 +1,97 @@
+"""`editmill masks`: find what was edited in before/after pairs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, mapping, runner_values
+
+
+class SizeMismatch(StrEnum):
+    """What happens to a pair whose images differ in size."""
+
+    reject = "reject"
+    resize_reference = "resize_reference"
+
+
+def masks(
+    pairs: Annotated[
+        Path,
+        typer.Argument(help="A .jsonl or .parquet file, a folder of them, or a run folder.", show_default=False),
+    ],
+    output: RunFolderOption,
+    recipe: Annotated[str | None, typer.Option(help="Mask recipe: seed or uniworld.")] = None,
+    parameter: Annotated[
+        list[str], typer.Option(help="A parameter of the recipe, NAME=VALUE; repeat it for several.")
+    ] = [],  # noqa: B006
+    on_size_mismatch: Annotated[
+        SizeMismatch, typer.Option(help="A pair whose images differ in size.")
+    ] = SizeMismatch.reject,
+    keep_status: Annotated[
+        list[str], typer.Option(help="Mask status to keep; repeat it. By default ok and global.")
+    ] = [],  # noqa: B006
+    column: Annotated[
+        list[str], typer.Option(help="Where a field has another name: FIELD=NAME, as references=before.")
+    ] = [],  # noqa: B006
+    image_root: Annotated[
+        Path | None, typer.Option(help="JSONL: folder of the images; by default the file's own.")
+    ] = None,
+    runner: Runner = RunnerKind.in_process,
+    workers: Workers = None,
+    address: Address = None,
+) -> None:
+    """Add to each before/after pair the mask of what was edited (white = edited).
+
+    Reads pairs (references, target, instruction) from JSONL with image files beside it, from Parquet with images
+    inside, or from an earlier run. Writes a run folder: EditSamples in records/, rejected pairs with their reason in
+    outcomes/.
+
+    Example:
+
+        editmill masks pairs/ --output runs/masked --recipe uniworld --runner ray --workers 2
+    """
+    from jobs.launch import given, launch
+
+    step: dict[str, Any] = {
+        "recipe": recipe,
+        "parameters": mapping("--parameter", parameter) or None,
+        "on_size_mismatch": on_size_mismatch.value,
+        "keep_statuses": keep_status or None,
+    }
+    config = {
+        "name": "masks",
+        "output": output,
+        "source": _source(pairs, mapping("--column", column), image_root),
+        "steps": [{"masks": step}],
+        "runner": runner_values(runner, workers, address),
+    }
+    launch(given(config), "editmill masks")
+
+
+def _source(pairs: Path, columns: dict[str, Any], image_root: Path | None) -> dict[str, dict[str, Any]]:
+    from jobs.launch import is_run_folder
+    from schemas.errors import ConfigError, InputError
+
+    kind = "edit_pairs_jsonl"
+    if is_run_folder(pairs):
+        kind = "run_records"
+    elif pairs.suffix == ".parquet" or (
+        pairs.is_dir() and not any(pairs.glob("*.jsonl")) and any(pairs.rglob("*.parquet"))
+    ):
+        kind = "edit_pairs_parquet"
+    elif not pairs.exists():
+        raise InputError("pairs", str(pairs), "does not exist", "Name a .jsonl or .parquet file, or a folder of them.")
+    if image_root is not None and kind != "edit_pairs_jsonl":
+        raise ConfigError("--image-root", str(image_root), "belongs to JSONL input", "Leave it out.")
+    if columns and kind == "run_records":
+        raise ConfigError("--column", columns, "does not belong to a run folder", "Leave it out.")
+    values = {
+        "path": str(pairs),
+        "columns": columns or None,
+        "image_root": None if image_root is None else str(image_root),
+    }
+    return {kind: values}

@@ -1,0 +1,53 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class RunnerKind(StrEnum):
+    """Where a job runs."""
+
+    in_process = "in_process"
+    ray = "ray"
+
+
+Runner = Annotated[RunnerKind, typer.Option(help="Where it runs: here, or spread by Ray. The results are the same.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Ray: how many cores to use; by default all of the machine or cluster.")
+]
+Address = Annotated[str | None, typer.Option(help="Ray: the cluster to join ('auto', 'ray://host:10001').")]
+RunFolderOption = Annotated[
+    Path, typer.Option(help="Run folder to write; run again on the same one to go on.", show_default=False)
+]
+
+
+def runner_values(runner: RunnerKind, workers: int | None, address: str | None) -> dict[str, Any]:
+    """The `runner` section of a pipeline config."""
+    return {"kind": runner.value, "workers": workers, "address": address}
+
+
+def mapping(option: str, texts: list[str]) -> dict[str, Any]:
+    """`NAME=VALUE` texts as a mapping; values are read as YAML (numbers, true, lists).
+
+    Raises:
+        ConfigError: a text has no `=`, or its value is no YAML.
+    """
+    import yaml
+
+    from schemas.errors import ConfigError
+
+    values = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise ConfigError(option, text, "must be NAME=VALUE", "Write for example threshold=20.")
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(option, text, "has a value that is no YAML", "Quote it.") from error
+    return values

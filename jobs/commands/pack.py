@@ -1,0 +1,77 @@
+"""`editmill pack`: pack the rows of a run into shards."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.commands.options import Address, Runner, RunnerKind, Workers, runner_values
+
+
+class Record(StrEnum):
+    """What is packed."""
+
+    edits = "edits"
+    images = "images"
+
+
+class Format(StrEnum):
+    """Which shards are written."""
+
+    webdataset = "webdataset"
+    parquet = "parquet"
+
+
+def pack(
+    run: Annotated[Path, typer.Argument(help="Run folder of masks, recaption or run.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Folder of the shards.", show_default=False)],
+    record: Annotated[
+        Record | None, typer.Option(help="What is packed; by default edits where the rows have masks.")
+    ] = None,
+    shard_format: Annotated[
+        list[Format], typer.Option("--format", help="Shards to write; repeat it. By default both.")
+    ] = [],  # noqa: B006
+    samples_per_shard: Annotated[int | None, typer.Option(help="Most samples in a shard (1000).")] = None,
+    bytes_per_shard: Annotated[int | None, typer.Option(help="Most bytes in a shard (512 MiB).")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace other shards that are in the output folder.")
+    ] = False,
+    run_folder: Annotated[
+        Path | None, typer.Option(help="Where to keep the packing's own outcomes; by default runs/pack-OUTPUT.")
+    ] = None,
+    runner: Runner = RunnerKind.in_process,
+    workers: Workers = None,
+    address: Address = None,
+) -> None:
+    """Pack the rows of a finished run into WebDataset and Parquet shards, with an index and a manifest.
+
+    Reads a run folder, through its manifest. Writes the shards' folder; rows that cannot be packed are in outcomes/ of
+    the run folder of the packing. The same rows and options give the same bytes, whatever the runner.
+
+    Example:
+
+        editmill pack runs/masked --output shards/
+    """
+    from jobs.launch import given, launch
+    from jobs.run_manifest import read_run_manifest
+
+    columns = read_run_manifest(run).columns
+    kind = record.value if record is not None else ("edits" if "mask" in columns else "images")
+    config = {
+        "name": "pack",
+        "output": run_folder or Path("runs") / f"pack-{output.resolve().name}",
+        "source": {"run_records": {"path": str(run)}},
+        "pack": {
+            "output": output,
+            "overwrite": overwrite,
+            "record": kind,
+            "formats": [one.value for one in shard_format] or None,
+            "samples_per_shard": samples_per_shard,
+            "bytes_per_shard": bytes_per_shard,
+        },
+        "runner": runner_values(runner, workers, address),
+    }
+    launch(given(config), "editmill pack")
