@@ -44,15 +44,20 @@ def from_stored(table: pa.Table, record: RecordSchema) -> pa.Table:
     Raises:
         SchemaVersionError, SchemaError: the table is no such record, or a newer one.
     """
-    for position, field in enumerate(record.fields):
-        if pa.types.is_map(field.type) and field.name in table.column_names:
-            at = table.column_names.index(field.name)
-            values = [
-                None if row is None else [(pair["key"], pair["value"]) for pair in row]
-                for row in table.column(at).to_pylist()
-            ]
-            table = table.set_column(at, record.fields.field(position), pa.array(values, field.type))
-    return record.conform(table)
+    return record.conform(maps_from_lists(table, record))
+
+
+def maps_from_lists(table: pa.Table, record: RecordSchema) -> pa.Table:
+    """`table` with the record's map columns as Arrow maps, where they are lists of key/value structs."""
+    for field in record.fields:
+        if not pa.types.is_map(field.type) or field.name not in table.column_names:
+            continue
+        column = table[field.name]
+        if pa.types.is_map(column.type):
+            continue
+        values = [None if row is None else [(pair["key"], pair["value"]) for pair in row] for row in column.to_pylist()]
+        table = table.set_column(table.column_names.index(field.name), field, pa.array(values, field.type))
+    return table
 
 
 def _list_from_map(array: pa.Array, list_type: pa.DataType) -> pa.Array:

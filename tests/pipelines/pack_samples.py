@@ -32,7 +32,7 @@ def edit_row(number: int, **changes: object) -> dict[str, object]:
     mask = np.zeros((height, width), np.bool_)
     mask[8 : 16 + number % 16, 8:24] = True
     row: dict[str, object] = {
-        "key": pair_key(references, target, f"edit {number}"),
+        "key": pair_key(references, target, f"make it {number} — größer"),
         "references": [{"bytes": data, "path": f"{number}_{i}.jpg"} for i, data in enumerate(references)],
         "target": {"bytes": target, "path": f"after/{number}.png"},
         "instruction": f"make it {number} — größer",

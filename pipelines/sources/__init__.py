@@ -1,0 +1,1 @@
+"""Sources: where edit pairs and image records come from."""
