@@ -13,13 +13,13 @@ from enum import StrEnum
 import numpy as np
 from PIL import Image
 
-from pipelines.preview.picture import Picture, encode_png, fit, resize_to
+from pipelines.preview.picture import Picture, encode_png
 
 KITTY_CHUNK = 4096
 """Largest base64 payload of one kitty escape, in characters; all but the last must be a multiple of 4."""
 _SIXEL_TERMS = ("sixel", "foot", "mlterm", "contour", "yaft")
 _KITTY_TERMS = ("kitty", "ghostty", "wezterm")
-_CELL_WIDTH, _CELL_HEIGHT = 9, 18
+_CELL_WIDTH = 9
 
 
 class Terminal(StrEnum):
@@ -54,21 +54,22 @@ def detect(environment: Mapping[str, str], is_terminal: bool) -> Terminal:
     return Terminal.BLOCKS
 
 
-def show(picture: Picture, terminal: Terminal, columns: int) -> str:
-    """`picture` as the text that makes `terminal` show it, at most `columns` characters wide.
+def pixel_width(terminal: Terminal, columns: int) -> int:
+    """Pixels across `columns` characters: one each for half blocks, else about 9, as cells of 9 x 18 pixels have."""
+    return columns if terminal is Terminal.BLOCKS else columns * _CELL_WIDTH
+
+
+def show(picture: Picture, terminal: Terminal) -> str:
+    """`picture` as the text that makes `terminal` show it, pixel by pixel (see `pixel_width`).
 
     Returns:
-        Ends with a line break; empty for `Terminal.NONE`. Pixel sizes assume cells of about 9 x 18 pixels.
+        Ends with a line break; empty for `Terminal.NONE`.
     """
-    height, width = picture.shape[:2]
     if terminal is Terminal.NONE:
         return ""
     if terminal is Terminal.BLOCKS:
-        return half_blocks(fit(picture, max(2, round(columns * height / width)), columns))
-    fitted = fit(picture, 10**6, columns * _CELL_WIDTH, enlarge=False)
-    if terminal is Terminal.SIXEL:
-        return sixel(fitted) + "\n"
-    return kitty(fitted) + "\n"
+        return half_blocks(picture)
+    return (sixel(picture) if terminal is Terminal.SIXEL else kitty(picture)) + "\n"
 
 
 def half_blocks(picture: Picture) -> str:
@@ -138,17 +139,6 @@ def sixel(picture: Picture, colours: int = 256) -> str:
             planes.append(f"#{colour}{_runs(columns.tolist())}")
         text.append("$".join(planes) + "-")
     return "".join(text) + "\x1b\\"
-
-
-def strip(pictures: list[Picture], height: int, gap: int = 6) -> Picture:
-    """Pictures side by side at one height, on black: (height, sum of widths and gaps, 3)."""
-    fitted = [resize_to(item, height, max(1, round(item.shape[1] * height / item.shape[0]))) for item in pictures]
-    parts: list[Picture] = []
-    for position, item in enumerate(fitted):
-        if position:
-            parts.append(np.zeros((height, gap, 3), np.uint8))
-        parts.append(item)
-    return np.concatenate(parts, axis=1)
 
 
 def _runs(columns: list[int]) -> str:
