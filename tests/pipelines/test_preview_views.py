@@ -1,0 +1,190 @@
+"""Overlay, weight map, sampling, sheet and page: what they show is what is there."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from pipelines.preview.card import EditLook, edit_card, image_card, percent, shrink_pair, weight_top
+from pipelines.preview.contact_sheet import contact_sheet
+from pipelines.preview.overlay import MASK_COLOUR, difference_heat, mask_over
+from pipelines.preview.page import preview_page
+from pipelines.preview.picture import montage, shrink_mask
+from pipelines.preview.sampling import choose
+from pipelines.preview.sheet_text import face, wrap
+from pipelines.preview.strip import edit_strip
+from pipelines.preview.weight_view import colour_weights, view_weights, weight_colour
+from schemas.masks import max_pool
+from schemas.weighting import WEIGHTINGS, region_weight, weight_map
+
+EVIL = "<script>alert(1)</script> & \"quotes\" <img src='https://example.org/x.png'>"
+
+
+def make_look(
+    height: int = 120, width: int = 200, references: int = 1, status: str = "ok", instruction: str = "Paint it green"
+) -> EditLook:
+    generator = np.random.default_rng(height * 1000 + width)
+    picture = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    mask = np.zeros((height, width), bool)
+    mask[height // 4 : height // 2, width // 4 : width // 2] = status != "unchanged"
+    target, small = shrink_pair(picture, mask)
+    return EditLook(
+        "ab12" * 8, instruction, status, float(mask.mean()), (("type", "recolour"),), (picture,) * references, target,
+        small, view_weights(mask, "logarithmic"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(WEIGHTINGS))
+def test_the_weights_shown_are_those_of_the_loss(name: str) -> None:
+    mask = np.zeros((75, 130), bool)
+    mask[20:33, 40:61] = True
+    view = view_weights(mask, name, 40.0)
+    assert view is not None
+    cells = max_pool(mask)
+    assert np.array_equal(view.weights, weight_map(cells, name, 40.0))
+    assert view.edited_weight == pytest.approx(float(region_weight(name, cells.size / cells.sum(), 40.0)))
+    assert view.cell_fraction == cells.mean()
+
+
+def test_the_legend_names_the_weight_and_shows_its_colour() -> None:
+    look = make_look()
+    assert look.weights is not None
+    card = edit_card(look, weight_top([look]))
+    panel = card.panels[-1]
+    assert panel.legend[0][1] == f"w = {look.weights.edited_weight:.2f} edited"
+    edited = look.weights.weights > 1
+    assert np.all(panel.picture[edited] == panel.legend[0][0])
+    assert np.all(panel.picture[~edited] == panel.legend[1][0])
+
+
+def test_equal_ratios_of_weight_are_told_apart_and_grow_brighter() -> None:
+    brightness = [sum(weight_colour(weight, 16.0)) for weight in (1, 2, 4, 8, 16)]
+    assert brightness == sorted(set(brightness))
+    assert colour_weights(np.ones((3, 4)), 1.0).shape == (3, 4, 3)
+
+
+def test_a_mask_below_one_cell_has_no_weights_and_still_a_card() -> None:
+    look = make_look(5, 7)
+    assert look.weights is None
+    card = edit_card(look, 1.0)
+    assert [panel.title for panel in card.panels] == ["reference", "target", "mask over target"]
+
+
+def test_the_overlay_outlines_the_region_and_greys_the_rest() -> None:
+    picture = np.full((60, 80, 3), (200, 40, 40), np.uint8)
+    mask = np.zeros((60, 80), bool)
+    mask[10:40, 20:60] = True
+    drawn = mask_over(picture, mask).astype(int)
+    assert tuple(drawn[10, 20]) == tuple(drawn[39, 59]) == MASK_COLOUR
+    assert np.ptp(drawn[5, 5]) < 80 < np.ptp(drawn[25, 40])
+    assert np.array_equal(mask_over(picture, np.zeros_like(mask)), np.broadcast_to(drawn[0, 0], picture.shape))
+
+
+def test_an_edit_that_is_easily_missed_is_ringed() -> None:
+    picture = np.full((300, 300, 3), 90, np.uint8)
+    mask = np.zeros((300, 300), bool)
+    mask[150, 150] = True
+    ringed = (mask_over(picture, mask) == MASK_COLOUR).all(axis=2)
+    assert ringed.sum() > 20
+
+
+def test_shrinking_a_mask_loses_no_pixel() -> None:
+    mask = np.zeros((997, 1313), bool)
+    mask[503, 700] = True
+    assert shrink_mask(mask, 33, 41).sum() == 1
+
+
+def test_the_difference_is_black_where_equal_and_takes_another_size() -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    changed = picture.copy()
+    changed[:10] = 255 - changed[:10]
+    heat = difference_heat(picture, changed)
+    assert (heat[10:] == heat[-1, -1]).all() and (heat[:10].sum(axis=2) > heat[-1, -1].sum()).any()
+    assert difference_heat(picture[::2, ::2], changed).shape == changed.shape
+
+
+@pytest.mark.parametrize("sizes", [[(30, 90)], [(90, 30)] * 3, [(50, 50), (20, 200), (200, 20), (8, 8), (70, 60)]])
+def test_a_montage_fills_exactly_its_box(sizes: list[tuple[int, int]]) -> None:
+    pictures = [np.full((*size, 3), 10 + number, np.uint8) for number, size in enumerate(sizes)]
+    drawn = montage(pictures, 100, 140, 4, (0, 0, 0))
+    assert drawn.shape == (100, 140, 3)
+    assert set(np.unique(drawn)) == {0, *(10 + number for number in range(len(sizes)))} or len(sizes) == 1
+
+
+def test_sampling_is_seeded_and_shows_every_status() -> None:
+    strata = ["ok"] * 9_990 + ["unchanged"] * 7 + ["global"] * 3
+    first = choose(strata, 12, seed=0)
+    assert first == choose(strata, 12, seed=0) == sorted(set(first))
+    assert first != choose(strata, 12, seed=1)
+    assert {strata[position] for position in first} == {"ok", "unchanged", "global"}
+    assert sum(strata[position] == "ok" for position in first) == 10
+    assert choose(strata[:5], 12, seed=0) == [0, 1, 2, 3, 4]
+    assert choose([], 12, seed=0) == []
+    assert choose([None] * 20, 3, seed=5) == choose([None] * 20, 3, seed=5)
+
+
+def test_sampling_favours_no_part_of_the_shards() -> None:
+    chosen = [position for seed in range(200) for position in choose([None] * 100, 5, seed)]
+    counts = np.bincount(np.asarray(chosen) // 10, minlength=10)
+    assert counts.sum() == 1000 and counts.min() > 60 and counts.max() < 145
+
+
+def test_wrapped_text_fits_and_says_when_it_was_cut() -> None:
+    lines = wrap("a long instruction with many words " * 5 + "x" * 200, 20, 180, 4)
+    assert len(lines) == 4 and lines[-1].endswith("…")
+    assert all(face(20).getlength(line) <= 180 for line in lines)
+    assert wrap("", 20, 180, 3) == [""]
+
+
+@pytest.mark.parametrize(("fraction", "text"), [(0, "0 %"), (1, "100 %"), (0.217, "21.7 %"), (4.4e-5, "0.0044 %")])
+def test_a_small_share_is_never_told_as_none(fraction: float, text: str) -> None:
+    assert percent(fraction) == text
+
+
+def test_the_sheet_takes_any_shape_and_several_references() -> None:
+    looks = [make_look(40, 700), make_look(700, 40, 3), make_look(64, 64, 2, "unchanged"), make_look(5, 7)]
+    top = weight_top(looks)
+    cards = [edit_card(look, top, with_difference=True) for look in looks]
+    sheet = contact_sheet(cards, "shards", "4 of 4", top)
+    assert sheet.dtype == np.uint8 and sheet.shape[2] == 3
+    assert sheet.shape[1] > 1900 and sheet.shape[0] > 700
+    one = contact_sheet([image_card("ab" * 16, "a caption", (), looks[0].target)], "t", "s")
+    assert one.shape[1] >= 760
+    with pytest.raises(ValueError, match="at least one"):
+        contact_sheet([], "t", "s")
+
+
+def test_a_strip_is_no_wider_than_the_terminal() -> None:
+    for look in (make_look(120, 200, 3), make_look(200, 30), make_look(5, 7)):
+        assert edit_strip(look, 8.0, 100).shape[1] <= 100
+
+
+class Resources(HTMLParser):
+    """Collects tags, and whatever a browser would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loaded: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+
+
+def test_the_page_is_self_contained_and_escapes_what_the_data_says() -> None:
+    looks = [make_look(instruction=EVIL), make_look(status="unchanged")]
+    top = weight_top(looks)
+    html = preview_page([edit_card(look, top) for look in looks], EVIL, "two", top)
+    seen = Resources()
+    seen.feed(html)
+    assert seen.tags.count("script") == 1 and seen.tags.count("article") == 2
+    assert len(seen.loaded) == 8 and all(value.startswith("data:image/") for value in seen.loaded)
+    assert "<script>alert" not in html
+    assert not re.search(r"url\(\s*['\"]?http|@import", html)
+
+
+def test_a_page_of_captions_has_no_scale_and_no_filter() -> None:
+    html = preview_page([image_card("ab" * 16, EVIL, (), make_look().target)], "captions", "one")
+    assert "weight w" not in html and "<button" not in html and "<script>alert" not in html
