@@ -21,11 +21,12 @@ class SeedParameters(Config):
 
     combine: CombineChannels = "max"
     """How the differences of the three channels become one; "max" sees a change of a single colour."""
-    threshold: int = Field(default=28, ge=1, le=255)
+    threshold: int = Field(default=24, ge=1, le=255)
     """A pixel whose difference is at least this many grey levels counts as changed. The default lies above what JPEG
-    of quality 90 does to most unchanged pixels."""
-    dilation: int = Field(default=7, ge=1, le=255)
-    """Width of the ellipse that changed pixels grow by; odd, 1 for no dilation."""
+    of quality 75 does to most unchanged pixels."""
+    dilation: int = Field(default=3, ge=1, le=255)
+    """Width of the ellipse that changed pixels grow by; odd, 1 for no dilation. Every pixel of growth counts on the
+    latent grid, where a cell is edited as soon as one of its pixels is."""
     min_component_share: float = Field(default=0.001, ge=0.0, le=1.0)
     """Connected components under this share of the image are dropped; one of just this share stays."""
     min_edited_fraction: float = Field(default=0.001, ge=0.0, le=1.0)

@@ -74,7 +74,7 @@ def test_a_pair_becomes_an_edit_sample():
     assert json.loads(row["mask_parameters"]) == {
         "combine": "max",
         "threshold": 40,
-        "dilation": 7,
+        "dilation": 3,
         "min_component_share": 0.001,
         "min_edited_fraction": 0.001,
         "global_fraction": 0.9,
@@ -177,7 +177,7 @@ def test_a_wrong_config_is_one_clear_error(config, says):
 
 def test_the_fingerprint_follows_recipe_and_parameters_and_not_their_spelling():
     of = lambda **config: EditMasks(parse_config(EditMasksConfig, config, "masks")).fingerprint()  # noqa: E731
-    assert of() == of(recipe="seed", parameters={"threshold": 28})
+    assert of() == of(recipe="seed", parameters={"threshold": 24})
     assert len({of(), of(recipe="uniworld"), of(parameters={"threshold": 29})}) == 3
 
 
