@@ -16,6 +16,7 @@ from jobs.commands.filter import filter_metadata
 from jobs.commands.masks import masks
 from jobs.commands.pack import pack
 from jobs.commands.run import run
+from jobs.commands.train import train
 from schemas.errors import EditmillError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "masks": masks,
     "pack": pack,
     "run": run,
+    "train": train,
     "edit": edit,
 }
 """Subcommand -> its function, in the order in which `editmill --help` shows them."""

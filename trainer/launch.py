@@ -12,6 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
+from schemas.errors import ConfigError
 from trainer.distributed import RENDEZVOUS
 
 GRACE = 20.0
@@ -26,7 +29,14 @@ def launch(arguments: Sequence[str], processes: int) -> int:
 
     Returns:
         0 where every rank returned 0, else the first other exit code that was seen.
+
+    Raises:
+        ConfigError: there are GPUs, but fewer than processes.
     """
+    if torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise ConfigError(
+            "processes", processes, f"must be at most {torch.cuda.device_count()}, one a GPU", "Lower it."
+        )
     with tempfile.TemporaryDirectory(prefix="editmill-") as folder:
         ranks = [_start(arguments, rank, processes, Path(folder)) for rank in range(processes)]
         try:

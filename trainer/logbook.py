@@ -61,7 +61,7 @@ class Logbook:
     def say(self, sentence: str) -> None:
         """A line in the terminal."""
         if self._writes:
-            self._console.print(sentence, highlight=False)
+            self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
     def step(self, record: Mapping[str, Any]) -> None:
         """One finished step. Numbers go to TensorBoard as well; `step` counts from 1."""
@@ -78,7 +78,7 @@ class Logbook:
         )
         self._progress.update(self._task, completed=number, description=line)
         if self._progress.disable and (number % self._config.log_every == 0 or number == self._config.steps):
-            self._console.print(f"step {number}/{self._config.steps}  {line}", highlight=False)
+            self._console.print(f"step {number}/{self._config.steps}  {line}", highlight=False, soft_wrap=True)
 
     def skipped(self, step: int, samples: Sequence[BadSample]) -> None:
         """Samples that could not be used, with why."""

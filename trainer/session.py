@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from schemas.errors import ConfigError
 from schemas.masks import LATENT_STRIDE
@@ -121,6 +123,8 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
 
 
 def _load_model(config: TrainConfig) -> UnifiedEditModel:
+    transformers_logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
     model = load_for_inference(config.model, dtype=DTYPES[config.dtype])
     if model.codec.stride != LATENT_STRIDE:
         raise ConfigError(
