@@ -69,7 +69,7 @@ _LISTED = (
         "NASA",
         (
             Subject("the helmet", (0.78, 0.85), (0.20, 0.15)),
-            Subject("the space shuttle", (0.81, 0.29), (0.09, 0.28)),
+            Subject("the fuel tank of the space shuttle", (0.81, 0.29), (0.09, 0.28)),
             Subject("the mission patch", (0.335, 0.755), (0.075, 0.075)),
             Subject("the spacesuit", (0.36, 0.70), (0.32, 0.32)),
         ),
@@ -82,7 +82,7 @@ _LISTED = (
         "camera.png",
         "CC0-1.0",
         "Lav Varshney",
-        (Subject("the camera", (0.56, 0.33), (0.09, 0.08)), Subject("the coat", (0.24, 0.62), (0.20, 0.36))),
+        (Subject("the camera", (0.56, 0.33), (0.09, 0.08)), Subject("the coat", (0.21, 0.57), (0.12, 0.19))),
         _EMPTY,
     ),
     Photograph(
@@ -157,7 +157,7 @@ _LISTED = (
         "danielbuechele",
         (
             Subject("the pagoda", (0.325, 0.47), (0.20, 0.40)),
-            Subject("the roof", (0.33, 0.22), (0.19, 0.13)),
+            Subject("the roof", (0.325, 0.255), (0.13, 0.085)),
             Subject("the lake", (0.70, 0.58), (0.14, 0.09)),
         ),
         _EMPTY,
