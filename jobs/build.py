@@ -37,3 +37,14 @@ def build_chain(config: PipelineConfig, where: str) -> Chain:
                 "Add the step that provides it, or pack the other record.",
             )
     return chain
+
+
+def resolved(config: PipelineConfig, chain: Chain) -> PipelineConfig:
+    """`config` with every default of its source and steps written out."""
+    [source_name] = config.source
+    return config.model_copy(
+        update={
+            "source": {source_name: chain.plan.source.config.as_json()},
+            "steps": tuple({step.name: step.config.as_json()} for step in chain.steps),
+        }
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from jobs.build import build_chain
+from jobs.build import build_chain, resolved
 from jobs.chain import Chain
 from jobs.commits import Commit, CommittedFile, Finished
 from jobs.config import PipelineConfig
@@ -72,6 +72,7 @@ def run_pipeline(
     """
     start = time.monotonic()
     chain = build_chain(config, where)
+    config = resolved(config, chain)
     partitions = chain.plan.source.partitions()
     if not partitions:
         raise InputError(f"{where}: source", config.source, "has no partitions", "Check the path.")

@@ -83,7 +83,7 @@ def run_on_ray(
     # Untyped: Ray's own annotations of map_batches admit no further arguments.
     data: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
     options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "udf_modifying_row_count": False}
-    tasks = {**options, "compute": TaskPoolStrategy(size=cores), "num_cpus": task}
+    tasks = {**options, "compute": TaskPoolStrategy(size=min(cores, len(rows))), "num_cpus": task}
     data = data.map_batches(_read, fn_args=(job,), **tasks)
     for position in positions:
         step = chain.steps[position - 1]

@@ -1,0 +1,117 @@
+"""The command line over real pairs: what it writes, what it refuses, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from chain_parts import tree
+from pair_files import editmill, lines_of, write_config, write_pairs
+
+from jobs.config import PipelineConfig
+from jobs.pipeline import run_pipeline
+from jobs.run_manifest import read_run_manifest
+from schemas.config import parse_config, read_yaml
+from schemas.errors import ConfigError, EditmillError, InputError
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pairs(tmp_path_factory.mktemp("data") / "pairs")
+
+
+def run(path: Path) -> Any:
+    return run_pipeline(parse_config(PipelineConfig, read_yaml(path), path.name), where=path.name)
+
+
+def test_run_packs_counts_and_does_nothing_twice(pairs: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "whole.yaml", pairs)
+    done = editmill("run", config)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "whole"
+    manifest = read_run_manifest(folder)
+    assert [stage.name for stage in manifest.stages] == ["edit_pairs_jsonl", "masks"] and manifest.pack is not None
+    assert manifest.stages[0].rows_in == 12
+    rejected = sum(sum(stage.rejected.values()) for stage in (*manifest.stages, manifest.pack))
+    assert manifest.pack.kept + rejected == 12 and manifest.pack.kept == 8
+    outcomes = pa.concat_tables([pq.read_table(path) for path in sorted((folder / "outcomes").iterdir())])
+    assert outcomes.num_rows == rejected
+    assert yaml.safe_load((folder / "config.yaml").read_text())["steps"][0]["masks"]["parameters"]
+    events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert events[0]["event"] == "run_begins" and events[-1]["event"] == "run_ends"
+
+    before = tree(folder, ".")
+    again = editmill("run", config)
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+    assert tree(folder, ".") == before
+
+
+def test_commands_in_a_row_give_the_shards_of_the_pipeline(pairs: Path, tmp_path: Path) -> None:
+    run(write_config(tmp_path / "whole.yaml", pairs))
+    masked = editmill("masks", pairs, "--output", "runs/masked", "--recipe", "seed", cwd=tmp_path)
+    assert masked.returncode == 0, masked.stderr
+    packed = editmill("pack", "runs/masked", "--output", "shards", "--samples-per-shard", 3, cwd=tmp_path)
+    assert packed.returncode == 0, packed.stderr
+    assert tree(tmp_path / "whole" / "shards", ".") == tree(tmp_path / "shards", ".")
+
+
+def test_a_run_where_nothing_is_kept_says_so(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "pairs", count=1)
+    done = editmill("masks", pairs, "--output", tmp_path / "masked")
+    assert done.returncode == 1 and "nothing was kept" in done.stderr
+    assert editmill("masks", pairs, "--output", tmp_path / "masked").returncode == 1
+    refused = editmill("pack", tmp_path / "masked", "--output", tmp_path / "shards", cwd=tmp_path)
+    assert refused.returncode == 2 and "kept no rows" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stepps": []}, r"stepps.*is not a known key. Did you mean 'steps'\?"),
+        ({"steps": [{"maks": {}}]}, r"steps\[0\] = 'maks': is no known step. Did you mean 'masks'\?"),
+        ({"steps": [{"masks": {"recipee": "seed"}}]}, r"steps\[0\].masks: recipee.*Did you mean 'recipe'\?"),
+        ({"steps": [{"masks": {"recipe": "sead"}}]}, r"sead"),
+        ({"steps": []}, r"pack.record = edits needs column 'mask'"),
+        ({"steps": [{"local_images": {}}, {"masks": {}}]}, r"steps\[0\].local_images needs column 'url'"),
+        ({"pack": {"samples_per_shard": 0}}, r"pack.samples_per_shard = 0"),
+        ({"runner": {"workers": 2}}, r"belong to the runner 'ray'"),
+        ({"source": {"edit_pairs_jsonl": {"path": "nowhere"}}}, r"'nowhere': does not exist"),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_row_is_read(
+    pairs: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    config = write_config(tmp_path / "wrong.yaml", pairs, **changes)
+    with pytest.raises(EditmillError, match=message):
+        run(config)
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_wrong_call_is_one_line_and_exit_code_two(pairs: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "wrong.yaml", pairs, steps=[{"maks": {}}])
+    for arguments in (["run", config], ["masks", tmp_path / "none", "--output", tmp_path / "run"]):
+        done = editmill(*arguments)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert len(lines_of(done)) == 1 and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_changed_pack_replaces_the_runs_own_shards_only(pairs: Path, tmp_path: Path) -> None:
+    run(write_config(tmp_path / "run.yaml", pairs))
+    run(write_config(tmp_path / "run.yaml", pairs, pack={"samples_per_shard": 5}))
+    assert len(list((tmp_path / "run" / "shards" / "webdataset").iterdir())) == 2
+    other = {"output": str(tmp_path / "run" / "shards"), "samples_per_shard": 2}
+    with pytest.raises(EditmillError):
+        run(write_config(tmp_path / "other.yaml", pairs, pack=other))
+    # A run that failed is no source.
+    with pytest.raises(InputError, match="did not finish"):
+        run(write_config(tmp_path / "c.yaml", pairs, source={"run_records": {"path": str(tmp_path / "other")}}))
+
+
+def test_config_names() -> None:
+    with pytest.raises(ConfigError, match="letters, digits"):
+        parse_config(PipelineConfig, {"name": "a/b", "source": {"x": {}}}, "test")
