@@ -20,6 +20,7 @@ from schemas.config import Config
 from schemas.errors import RowRejected, SchemaError
 from schemas.keys import pair_key
 from schemas.outcomes import rejections
+from schemas.record import RecordSchema
 from schemas.records import EDIT_PAIR
 
 FIELDS = ("references", "target", "instruction", "edit_type", "source", "licence")
@@ -73,6 +74,7 @@ class EditPairsJsonl(Source[EditPairsJsonlConfig]):
     name: ClassVar[str] = "edit_pairs_jsonl"
     version: ClassVar[int] = 1
     config_class: ClassVar[type[Config]] = EditPairsJsonlConfig
+    provides: ClassVar[RecordSchema | None] = EDIT_PAIR
 
     def identity(self) -> dict[str, Any]:
         """As the base has it, without where the data lies: copied elsewhere it gives the same rows."""

@@ -15,6 +15,7 @@ from pipelines.step import StepResult, set_column
 from schemas.config import Config
 from schemas.keys import image_key, is_key
 from schemas.outcomes import rejections
+from schemas.record import RecordSchema
 from schemas.records import IMAGE_RECORD
 
 
@@ -36,6 +37,7 @@ class ImageRecordsParquet(Source[ImageRecordsParquetConfig]):
     name: ClassVar[str] = "image_records_parquet"
     version: ClassVar[int] = 1
     config_class: ClassVar[type[Config]] = ImageRecordsParquetConfig
+    provides: ClassVar[RecordSchema | None] = IMAGE_RECORD
 
     def partitions(self) -> Sequence[Partition]:
         """Ranges of row groups, in the order of the files. Reads footers only.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,15 +25,20 @@ def encoded(generator: np.random.Generator, width: int, height: int, form: str) 
     return stream.getvalue()
 
 
-def edit_row(number: int, **changes: object) -> dict[str, object]:
+def edit_row(number: int, **changes: object) -> dict[str, Any]:
     """One EditSample row; the same number gives the same row."""
+    return {**_edit_row(number), **changes}
+
+
+@cache
+def _edit_row(number: int) -> dict[str, Any]:
     generator = np.random.default_rng(number)
     width, height = ((64, 48), (48, 64), (64, 64))[number % 3]
     references = [encoded(generator, width, height, "JPEG") for _ in range(1 + number % 2)]
     target = encoded(generator, width, height, "PNG" if number % 4 else "WEBP")
     mask = np.zeros((height, width), np.bool_)
     mask[8 : 16 + number % 16, 8:24] = True
-    row: dict[str, object] = {
+    return {
         "key": pair_key(references, target, f"make it {number} — größer"),
         "references": [{"bytes": data, "path": f"{number}_{i}.jpg"} for i, data in enumerate(references)],
         "target": {"bytes": target, "path": f"after/{number}.png"},
@@ -52,7 +59,6 @@ def edit_row(number: int, **changes: object) -> dict[str, object]:
             {"text": "a", "kind": "long", "model": "m", "prompt": "p", "prompt_version": 1, "prompt_sha256": "00"}
         ],
     }
-    return {**row, **changes}
 
 
 def image_row(number: int, **changes: object) -> dict[str, object]:
