@@ -22,6 +22,7 @@ from schemas.config import Config
 from schemas.errors import ContractError, InputError, SchemaError
 from schemas.keys import image_key
 from schemas.outcomes import OUTCOME, REJECTED
+from schemas.record import RecordSchema
 from schemas.records import IMAGE_RECORD
 
 _BATCH_ROWS = 65_536
@@ -35,6 +36,7 @@ class LaionParquet(Source[MetadataFilterConfig]):
     name: ClassVar[str] = "laion_parquet"
     version: ClassVar[int] = 1
     config_class: ClassVar[type[Config]] = MetadataFilterConfig
+    provides: ClassVar[RecordSchema | None] = IMAGE_RECORD
 
     def identity(self) -> dict[str, Any]:
         """The bounds; where the files lie and how they are cut changes no row (a partition's name tells that)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -19,7 +20,9 @@ class OpenAIEndpointConfig(Config):
     url: str
     """Address of the API up to and including its version: http://localhost:8000/v1."""
     model: str = Field(min_length=1)
-    """The model's name as the endpoint lists it; stored with each caption."""
+    """The model's name as the endpoint lists it."""
+    stored_name: str | None = Field(default=None, min_length=1)
+    """Name stored with each caption as its model; by default `model`."""
     api_key_env: str | None = None
     """Name of the environment variable that holds the key. The key itself never stands in a config."""
     timeout_s: float = Field(default=120.0, gt=0)
@@ -41,6 +44,10 @@ class OpenAIEndpointConfig(Config):
             raise ValueError("must be an http or https address such as http://localhost:8000/v1")
         return value.rstrip("/")
 
+    def caption_model(self) -> str:
+        """What a caption says wrote it."""
+        return self.stored_name or self.model
+
     def api_key(self) -> str | None:
         """The key from the environment, or None where none is configured or the variable is empty."""
         return os.environ.get(self.api_key_env) or None if self.api_key_env else None
@@ -52,13 +59,20 @@ class TransformersConfig(Config):
     kind: Literal["transformers"] = "transformers"
     """Chooses this backend."""
     model: str = Field(min_length=1)
-    """A model folder, or a name on the Hugging Face hub; stored with each caption."""
+    """A model folder, or a name on the Hugging Face hub."""
+    stored_name: str | None = Field(default=None, min_length=1)
+    """Name stored with each caption as its model; by default the hub's name, or the last two parts of the folder's."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the weights; "auto" takes that of the saved model."""
     device: str = "auto"
     """A torch device; "auto" is cuda where there is one, else cpu."""
     batch_size: int = Field(default=8, ge=1)
     """Images in one call of the model."""
+
+    def caption_model(self) -> str:
+        """What a caption says wrote it. Not a whole path: captions leave this machine, and must not differ by it."""
+        path = Path(self.model)
+        return self.stored_name or ("/".join(path.absolute().parts[-2:]) if path.is_dir() else self.model)
 
 
 class RecaptionConfig(Config):

@@ -22,6 +22,7 @@ from schemas.errors import ConfigError, InputError, RowRejected
 _TOO_MANY_REQUESTS = 429
 _KEY_REFUSED = frozenset({401, 403})
 _NOT_FOUND = 404
+_UNREACHABLE = "endpoint_unreachable"
 
 
 class OpenAIEndpoint:
@@ -74,11 +75,21 @@ class OpenAIEndpoint:
 
         Raises:
             ConfigError: the endpoint refuses the key.
-            InputError: the endpoint does not know the model or the address.
+            InputError: the endpoint does not know the model or the address, or no image of the batch reached it: an
+                endpoint that went away must not be told as a fault of the rows.
         """
         # In a thread of its own, because the caller's may already run an event loop (a notebook, an actor).
         with ThreadPoolExecutor(max_workers=1) as own_thread:
-            return own_thread.submit(asyncio.run, self._describe(images, prompt)).result()
+            results = own_thread.submit(asyncio.run, self._describe(images, prompt)).result()
+        gone = [result for result in results if isinstance(result, RowRejected) and result.reason == _UNREACHABLE]
+        if gone and len(gone) == len(results):
+            raise InputError(
+                "backend.url",
+                self._config.url,
+                f"does not answer any more ({gone[0].sentence})",
+                "Bring the endpoint back and start again: what was committed stays.",
+            )
+        return results
 
     async def _describe(self, images: Sequence[pa.Buffer], prompt: PromptFile) -> list[Reply | RowRejected]:
         in_flight = asyncio.Semaphore(self._config.concurrency)
@@ -118,7 +129,7 @@ class OpenAIEndpoint:
         except (TimeoutError, httpx.TimeoutException) as error:
             raise RetryableError("endpoint_timeout", f"the reply was not complete within {seconds:g} s") from error
         except httpx.ConnectError as error:
-            raise RetryableError("endpoint_unreachable", f"no connection ({_described(error)})") from error
+            raise RetryableError(_UNREACHABLE, f"no connection ({_described(error)})") from error
         except httpx.RequestError as error:
             raise RetryableError("endpoint_error", f"the connection failed ({_described(error)})") from error
         status = response.status_code

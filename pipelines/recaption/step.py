@@ -44,7 +44,7 @@ class Recaption(Step[RecaptionConfig]):
     def identity(self) -> dict[str, Any]:
         """Model, prompt by its hash, and generation settings. Where the model runs, and how fast, decides nothing."""
         values = self.config.as_json()
-        decisive = ("kind", "model", "dtype", "batch_size")
+        decisive = ("kind", "model", "stored_name", "dtype", "batch_size")
         values["backend"] = {name: value for name, value in values["backend"].items() if name in decisive}
         values["prompt"] = {"name": self._prompt.file.name, "sha256": self._prompt.sha256}
         return {"step": self.name, "version": self.version, "config": values}
@@ -99,7 +99,7 @@ class Recaption(Step[RecaptionConfig]):
         before = table["captions"].to_pylist() if "captions" in table.column_names else [None] * table.num_rows
         origin = {
             "kind": self._prompt.file.kind,
-            "model": self.config.backend.model,
+            "model": self.config.backend.caption_model(),
             "prompt": self._prompt.file.name,
             "prompt_version": self._prompt.file.version,
             "prompt_sha256": self._prompt.sha256,

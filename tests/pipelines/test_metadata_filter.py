@@ -166,6 +166,16 @@ def test_each_reason_and_its_sentence(tmp_path) -> None:
     assert (kept["url"], kept["width"], kept["nsfw"], kept["source_key"]) == ("kept", 512, "UNLIKELY", "1200000000000")
 
 
+def test_nan_that_the_statistics_of_a_row_group_hide_is_missing(tmp_path) -> None:
+    # Statistics leave NaN out: the first group seems to pass a minimum of 5 as a whole, the second to fail it.
+    scores = pa.array([6.0, float("nan"), 9.0, 2.0, float("nan"), 3.0], pa.float32())
+    path = write(tmp_path / "nan.parquet", rows_per_group=3, url=list("abcdef"), aesthetic=scores)
+    rejecting, keeping = source(path, min_aesthetic=5.0), source(path, min_aesthetic=5.0, missing="keep")
+    assert read_all(rejecting).kept["url"].to_pylist() == ["a", "c"]
+    assert read_all(keeping).kept["url"].to_pylist() == ["a", "b", "c", "e"]
+    assert read_all(keeping).kept["aesthetic"].to_pylist() == [6.0, None, 9.0, None]
+
+
 def test_repeated_rows_and_text_that_is_not_utf8_are_rejected(tmp_path) -> None:
     broken = pa.array([b"https://a", b"https://a", b"https://\xff\xfe", b"https://b"], pa.binary())
     path = write(tmp_path / "text.parquet", url=broken, caption=["same", "same", "other", None])
