@@ -89,8 +89,9 @@ def _source(pairs: Path, columns: dict[str, Any], image_root: Path | None) -> di
         raise ConfigError("--image-root", str(image_root), "belongs to JSONL input", "Leave it out.")
     if columns and kind == "run_records":
         raise ConfigError("--column", columns, "does not belong to a run folder", "Leave it out.")
+    place: dict[str, Any] = {"paths": [str(pairs)]} if kind == "edit_pairs_parquet" else {"path": str(pairs)}
     values = {
-        "path": str(pairs),
+        **place,
         "columns": columns or None,
         "image_root": None if image_root is None else str(image_root),
     }
