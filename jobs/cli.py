@@ -11,18 +11,24 @@ from collections.abc import Callable
 
 import typer
 
+from jobs.commands.demo import demo
 from jobs.commands.edit import edit
 from jobs.commands.filter import filter_metadata
 from jobs.commands.masks import masks
 from jobs.commands.pack import pack
+from jobs.commands.preview import preview
+from jobs.commands.recaption import recaption
 from jobs.commands.run import run
 from jobs.commands.train import train
 from schemas.errors import EditmillError
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
     "filter": filter_metadata,
+    "recaption": recaption,
     "masks": masks,
     "pack": pack,
+    "preview": preview,
     "run": run,
     "train": train,
     "edit": edit,

@@ -54,7 +54,8 @@ def test_a_curve_draws_each_point_where_its_value_says() -> None:
     assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
     assert (y1 - y0) == pytest.approx(2 * (y2 - y1), abs=0.3) and y0 < y1 < y2
     log, _ = curve_svg(Curve({"loss": [(0, 4.0), (1, 2.0), (2, 1.0)]}, "step", "loss", log_y=True))
-    heights = [float(pair.split(",")[1]) for pair in ElementTree.fromstring(log).findall("polyline")[0].attrib["points"].split()]  # fmt: skip
+    line = ElementTree.fromstring(log).findall("polyline")[0].attrib["points"]
+    heights = [float(pair.split(",")[1]) for pair in line.split()]
     assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.3)
 
 
