@@ -89,7 +89,7 @@ def montage(pictures: list[Picture], height: int, width: int, gap: int, backgrou
 def encode_png(picture: Picture) -> bytes:
     """`picture` as a PNG file."""
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "PNG", optimize=True)
+    Image.fromarray(picture).save(stream, "PNG")
     return stream.getvalue()
 
 
