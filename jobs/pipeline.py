@@ -18,6 +18,7 @@ from jobs.config import PipelineConfig
 from jobs.event_log import EventLog
 from jobs.progress import NoProgress, ProgressView
 from jobs.report.counts import StageCounts, Tally
+from jobs.report.run_page import run_page
 from jobs.run_folder import RunFolder
 from jobs.run_manifest import RunManifest, read_run_manifest
 from jobs.runners.config import RunnerConfig
@@ -78,13 +79,14 @@ def run_pipeline(
         raise InputError(f"{where}: source", config.source, "has no partitions", "Check the path.")
     folder = RunFolder(config.folder)
     view = progress or NoProgress()
+    with_records = config.pack is None
+    # Preflight comes before the folder is made, and spares the models of steps that have nothing left to do.
+    pending = find_pending(chain, folder, partitions, with_records)
+    for position, step in enumerate(chain.steps, start=1):
+        if any(done <= position for done in pending.values()):
+            step.preflight()
+    mark = _fingerprint(config, chain, partitions)
     with folder.locked():
-        with_records = config.pack is None
-        pending = find_pending(chain, folder, partitions, with_records)
-        for position, step in enumerate(chain.steps, start=1):
-            if any(done <= position for done in pending.values()):
-                step.preflight()
-        mark = _fingerprint(config, chain, partitions)
         former = _finished_manifest(folder, mark)
         if former is not None and not pending and _shards_stand(former):
             return RunReport(config.name, folder.path, _shards_of(former), counts_of(former), False, 0.0)
@@ -111,6 +113,7 @@ def run_pipeline(
             config, mark, chain, partitions, observer.tally, observer.finishes, counts, packed, folder
         )
         folder.remove_strays({file.name for file in files_of(manifest)})
+        write_bytes(folder.report, run_page(manifest, folder).encode())
         manifest.write(folder.manifest)
         report = RunReport(
             config.name, folder.path, _shards_of(manifest), counts_of(manifest), True, time.monotonic() - start

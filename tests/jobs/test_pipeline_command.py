@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from chain_parts import tree
-from pair_files import editmill, lines_of, write_config, write_pairs
+from pair_files import ROOT, editmill, lines_of, write_config, write_pairs
 
+from jobs.build import build_chain
 from jobs.config import PipelineConfig
 from jobs.pipeline import run_pipeline
 from jobs.run_manifest import read_run_manifest
@@ -115,3 +116,9 @@ def test_a_changed_pack_replaces_the_runs_own_shards_only(pairs: Path, tmp_path:
 def test_config_names() -> None:
     with pytest.raises(ConfigError, match="letters, digits"):
         parse_config(PipelineConfig, {"name": "a/b", "source": {"x": {}}}, "test")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("pipeline-*.yaml")), ids=lambda path: path.stem)
+def test_the_example_configs_are_chains(path: Path) -> None:
+    config = parse_config(PipelineConfig, read_yaml(path), path.name)
+    assert build_chain(config, path.name).steps

@@ -1,0 +1,101 @@
+"""`report.html` of a run: what became of every row, with reasons in words and how the edited fractions spread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.report.page import render_report
+from jobs.report.sections import Histogram, Section, Table, Text, counts_section
+from jobs.run_folder import RunFolder
+from jobs.run_manifest import RunManifest
+from jobs.summary import counts_of
+from schemas.layout import INDEX_NAME
+from schemas.manifest import read_manifest
+
+EXAMPLES = 3
+"""Rejected rows shown for each reason."""
+
+
+def run_page(manifest: RunManifest, folder: RunFolder) -> str:
+    """The page of a finished run, as text."""
+    counts = counts_of(manifest)
+    first, last = counts[0], counts[-1]
+    intro = (
+        f"{first.rows_in:,} rows were read, {last.kept:,} kept. Every row that was not is in outcomes/ with its reason."
+    )
+    sections: list[Section] = [counts_section(counts)]
+    examples = _examples(manifest, folder)
+    if examples:
+        caption = f"Up to {EXAMPLES} of each reason; all of them are in outcomes/."
+        sections.append(
+            Table(("step", "reason", "key", "why"), examples, caption=caption, title="Rejected, for example")
+        )
+    fractions = _edited_fractions(manifest, folder)
+    if fractions:
+        caption = f"Edited fraction f = A_edit / A_total of the {len(fractions):,} samples kept."
+        sections.append(
+            Histogram(fractions, "edited fraction", bounds=(0.0, 1.0), caption=caption, title="How much was edited")
+        )
+    if manifest.shards is not None:
+        rows = [
+            (file.name, file.samples, file.bytes, file.sha256) for file in read_manifest(Path(manifest.shards)).shards
+        ]
+        sections.append(Table(("file", "samples", "bytes", "sha256"), rows, caption=manifest.shards, title="Shards"))
+    settings = list(_settings("", manifest.config))
+    sections.append(Table(("key", "value"), settings, title="The config, resolved"))
+    return render_report(f"editmill run: {manifest.name}", intro, sections)
+
+
+def _settings(where: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every value of a nested config with its place, `steps[0].masks.recipe`."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _settings(f"{where}.{key}" if where else str(key), inner)
+    elif isinstance(value, list | tuple) and any(isinstance(inner, Mapping) for inner in value):
+        for position, inner in enumerate(value):
+            yield from _settings(f"{where}[{position}]", inner)
+    else:
+        yield where, json.dumps(value, ensure_ascii=False)
+
+
+def _examples(manifest: RunManifest, folder: RunFolder) -> list[tuple[str, str, str, str]]:
+    wanted = {
+        (stage.name, reason): min(EXAMPLES, rows)
+        for stage in (*manifest.stages, *([manifest.pack] if manifest.pack else []))
+        for reason, rows in stage.rejected.items()
+    }
+    found: dict[tuple[str, str], list[tuple[str, str, str, str]]] = {kind: [] for kind in wanted}
+    for table in _outcomes(manifest, folder):
+        if all(len(found[kind]) >= count for kind, count in wanted.items()):
+            break
+        steps, reasons = table["step"].to_pylist(), table["reason"].to_pylist()
+        for row, kind in enumerate(zip(steps, reasons, strict=True)):
+            if len(found.setdefault(kind, [])) < EXAMPLES:
+                found[kind].append((*kind, table["key"][row].as_py(), table["sentence"][row].as_py()))
+    return [row for rows in found.values() for row in rows]
+
+
+def _outcomes(manifest: RunManifest, folder: RunFolder) -> Iterator[pa.Table]:
+    for file in (*(entry.outcomes for entry in manifest.partitions), manifest.pack_outcomes):
+        if file is not None:
+            yield folder.read_table(file)
+
+
+def _edited_fractions(manifest: RunManifest, folder: RunFolder) -> list[float]:
+    if manifest.shards is not None:
+        index = pq.read_table(Path(manifest.shards) / INDEX_NAME, columns=["edited_fraction"])
+        return [value for value in index["edited_fraction"].to_pylist() if value is not None]
+    if "edited_fraction" not in manifest.columns:
+        return []
+    values: list[float] = []
+    for entry in manifest.partitions:
+        if entry.records is not None:
+            column = pq.read_table(folder.path / entry.records.name, columns=["edited_fraction"])
+            values.extend(value for value in column["edited_fraction"].to_pylist() if value is not None)
+    return values
