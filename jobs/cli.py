@@ -20,6 +20,7 @@ from jobs.commands.preview import preview
 from jobs.commands.recaption import recaption
 from jobs.commands.run import run
 from jobs.commands.train import train
+from jobs.commands.validate import validate
 from schemas.errors import EditmillError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "masks": masks,
     "pack": pack,
     "preview": preview,
+    "validate": validate,
     "run": run,
     "train": train,
     "edit": edit,

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.atomic import canonical_json
+from schemas.errors import SchemaVersionError
 from schemas.images import image_extension
 from schemas.layout import reference_member
 from schemas.record import RecordSchema
@@ -79,11 +80,20 @@ def row_from_members(key: str, members: Mapping[str, bytes]) -> dict[str, Any]:
     """The record row that `edit_members` or `image_members` was given: every column of the record, as Python values.
 
     Raises:
-        KeyError, ValueError: a member is missing, or the .json member is not one of ours.
+        SchemaVersionError: written by a newer editmill.
+        KeyError, ValueError, TypeError, AttributeError, StopIteration: a member is missing, or the .json member is not
+            one of ours.
     """
     values = json.loads(members["json"])
     paths = values["paths"]
     record = {EDIT_SAMPLE.name: EDIT_SAMPLE, IMAGE_RECORD.name: IMAGE_RECORD}[values["schema"]]
+    if values["schema_version"] > record.version:
+        raise SchemaVersionError(
+            f"{record.name} schema version",
+            values["schema_version"],
+            f"this editmill reads versions up to {record.version}",
+            "Upgrade editmill to read these shards.",
+        )
     row = {field.name: values.get(field.name) for field in record.fields}
     row["key"] = key
     by_stem = {suffix.rpartition(".")[0]: data for suffix, data in members.items()}

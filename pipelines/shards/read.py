@@ -184,6 +184,7 @@ def row_of(sample: TarSample, shard: str) -> Row:
     """A tar's sample as a record row.
 
     Raises:
+        SchemaVersionError: written by a newer editmill.
         ShardError: members are missing, or the .json member is not one of ours.
     """
     try:
