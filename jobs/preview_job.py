@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,12 +63,12 @@ class Preview:
         if not self.looks:
             for card in self.cards:
                 picture = card.panels[0].picture
-                yield plain(card.text), fit(picture, 10**6, min(width, max(16, width // 3)), enlarge=False)
+                yield card.text, fit(picture, 10**6, min(width, max(16, width // 3)), enlarge=False)
             return
         top = weight_top(self.looks)
         for look, card in zip(self.looks, self.cards, strict=True):
             weight = "" if look.weights is None else f"  w {look.weights.edited_weight:.2f}"
-            line = f"{card.short_key}  {look.status}  {percent(look.fraction)}{weight}  {plain(look.instruction)}"
+            line = f"{card.short_key}  {look.status}  {percent(look.fraction)}{weight}  {look.instruction}"
             yield line, edit_strip(look, top, width)
 
 
@@ -119,12 +118,3 @@ def write_preview(shards: Path, output: Path, options: PreviewOptions) -> Previe
     except OSError as error:
         raise InputError("output", str(output), f"cannot be written ({error})", "Choose another folder.") from error
     return Preview(sheet, page, tuple(cards), tuple(looks), tuple(undecodable))
-
-
-def plain(text: str) -> str:
-    """`text` on one line, without control characters: data must not steer a terminal."""
-    return "".join(" " if character.isspace() else character for character in text if _is_harmless(character))
-
-
-def _is_harmless(character: str) -> bool:
-    return character.isspace() or not unicodedata.category(character).startswith("C")

@@ -15,6 +15,7 @@ from PIL import Image
 from jobs.report.charts import SERIES_COLOURS, bars_svg, curve_svg, histogram_svg
 from jobs.report.sections import (
     Bars,
+    Code,
     Counts,
     Curve,
     Figures,
@@ -50,6 +51,8 @@ def _values(section: Section) -> dict[str, Any]:
     match section:
         case Text() | Notice():
             values["paragraphs"] = _paragraphs(section.text)
+        case Code():
+            values["text"] = section.text.strip("\n")
         case Table():
             values.update(columns=section.columns, rows=_cells(section), caption=section.caption)
         case Figures():

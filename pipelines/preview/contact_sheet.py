@@ -40,7 +40,7 @@ def contact_sheet(
         cards: at least one, in the order in which they are shown.
         title, subtitle: the heading; each on one line.
         weight_scale: the weight at the bright end of the colour scale, which is then drawn; None for no scale.
-        style: measures; the default gives a sheet about 1700 pixels wide.
+        style: measures; the default gives a sheet about 1700 pixels wide, and captions of single images more room.
 
     Returns:
         (H, W, 3) uint8. Panels keep their aspect ratio; each row is as high as its tallest panel or its caption.
@@ -50,8 +50,8 @@ def contact_sheet(
     """
     if not cards:
         raise ValueError("a contact sheet needs at least one card")
-    measures = style or SheetStyle()
     titles = _columns(cards)
+    measures = style or SheetStyle(caption_width=270 if len(titles) > 1 else 560)
     width = 2 * measures.margin + measures.caption_width + len(titles) * (measures.panel_width + measures.gap)
     width = max(width, 760)
     heights = [_row_height(card, measures) for card in cards]

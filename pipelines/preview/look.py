@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def edit_look(row: Mapping[str, Any], weighting: str, cap: float | None = None) 
     target, small_mask = shrink_pair(decode_image(row["target"]["bytes"]), mask)
     return EditLook(
         key=row["key"],
-        instruction=row["instruction"],
+        instruction=plain(row["instruction"]),
         status=row["mask_status"],
         fraction=row["edited_fraction"],
         facts=_facts(row, ("type", "edit_type"), ("source", "source"), ("recipe", "mask_recipe")),
@@ -53,10 +54,19 @@ def caption_card(row: Mapping[str, Any], caption_order: Sequence[str]) -> Card:
     facts = list(_facts(row, ("aesthetic", "aesthetic"), ("source", "source")))
     writers = [written["model"] for written in row["captions"] or () if written["text"] == caption]
     if writers and writers[0]:
-        facts.append(("written by", writers[0]))
+        facts.append(("written by", plain(writers[0])))
     if row["caption"] and row["caption"] != caption:
-        facts.append(("was", row["caption"]))
-    return image_card(row["key"], caption or "(no caption)", tuple(facts), _small(row["image"]["bytes"]))
+        facts.append(("was", plain(row["caption"])))
+    return image_card(row["key"], plain(caption or "(no caption)"), tuple(facts), _small(row["image"]["bytes"]))
+
+
+def plain(text: str) -> str:
+    """`text` on one line, without control characters: data must not steer a terminal, and no face draws them."""
+    return "".join(" " if character.isspace() else character for character in text if _is_harmless(character))
+
+
+def _is_harmless(character: str) -> bool:
+    return character.isspace() or not unicodedata.category(character).startswith("C")
 
 
 def _small(data: bytes) -> Picture:
@@ -66,4 +76,4 @@ def _small(data: bytes) -> Picture:
 
 def _facts(row: Mapping[str, Any], *columns: tuple[str, str]) -> tuple[tuple[str, str], ...]:
     present = [(name, row[column]) for name, column in columns if row[column] is not None]
-    return tuple((name, f"{value:.3g}" if isinstance(value, float) else str(value)) for name, value in present)
+    return tuple((name, f"{value:.3g}" if isinstance(value, float) else plain(str(value))) for name, value in present)

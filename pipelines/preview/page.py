@@ -15,6 +15,7 @@ from pipelines.preview.card import Card, Panel, percent
 from pipelines.preview.picture import Colour, encode_jpeg, encode_png
 from pipelines.preview.sheet_text import STATUS_COLOURS, UNKNOWN_STATUS_COLOUR
 from pipelines.preview.weight_view import colour_weights
+from schemas.masks import LATENT_STRIDE
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -40,6 +41,8 @@ def preview_page(cards: Sequence[Card], title: str, subtitle: str, weight_scale:
         has_fraction=any(card.fraction is not None for card in cards),
         status_colours={name: _css(colour) for name, colour in STATUS_COLOURS.items()},
         unknown_colour=_css(UNKNOWN_STATUS_COLOUR),
+        is_single=all(len(card.panels) == 1 for card in cards),
+        stride=LATENT_STRIDE,
         scale=None if weight_scale is None else f"{weight_scale:.2f}",
         ramp=None if weight_scale is None else ", ".join(_ramp()),
     )

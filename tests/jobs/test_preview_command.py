@@ -17,8 +17,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.preview_job import PreviewOptions, plain, write_preview
+from jobs.preview_job import PreviewOptions, write_preview
 from pipelines.pack import PackConfig, pack
+from pipelines.preview.look import plain
 from schemas.config import parse_config
 from schemas.errors import ConfigError, InputError, ShardError
 from schemas.images import encode_mask
