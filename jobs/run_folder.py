@@ -212,11 +212,12 @@ def finish_fingerprint(plan: Plan, with_records: bool) -> str:
     return fingerprint([plan.fingerprint, with_records])
 
 
-def read_committed(folder: Path, name: str, sha256: str) -> pa.Table:
+def read_committed(folder: Path, name: str, sha256: str, row_groups: Sequence[int] | None = None) -> pa.Table:
     """The Parquet file `name` of the run folder `folder`, once its hash is what was committed.
 
     Args:
         sha256: hexadecimal; the beginning of the hash is enough.
+        row_groups: those to read; default all.
 
     Raises:
         InputError: it is gone, or not what was committed.
@@ -229,4 +230,5 @@ def read_committed(folder: Path, name: str, sha256: str) -> pa.Table:
         raise InputError("run folder", str(path), f"cannot be read ({error.strerror})", mend) from error
     if not hashlib.sha256(data).hexdigest().startswith(sha256):
         raise InputError("run folder", str(path), "is not the file that was committed (sha256 differs)", mend)
-    return pq.read_table(pa.BufferReader(data))
+    file = pq.ParquetFile(pa.BufferReader(data))
+    return file.read() if row_groups is None else file.read_row_groups(list(row_groups))

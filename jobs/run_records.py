@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jobs.run_folder import read_committed
+from pydantic import Field
+
+from jobs.run_folder import ROW_GROUP, read_committed
 from jobs.run_manifest import RunManifest, read_run_manifest
 from pipelines.source import Partition, Source
 from pipelines.step import StepResult
@@ -20,10 +22,13 @@ class RunRecordsConfig(Config):
 
     path: Path
     """The run folder."""
+    rows_per_partition: int = Field(default=ROW_GROUP, ge=1)
+    """A file of more rows is cut into pieces of at most this many, rounded up to whole row groups; later steps, which
+    may add images, then hold and commit less at a time."""
 
 
 class RunRecords(Source[RunRecordsConfig]):
-    """One partition for each partition of the run that kept rows."""
+    """Partitions of the run that kept rows, cut smaller where they are large."""
 
     name: ClassVar[str] = "run_records"
     version: ClassVar[int] = 1
@@ -38,14 +43,18 @@ class RunRecords(Source[RunRecordsConfig]):
         found = [entry.records for entry in self._manifest().partitions if entry.records and entry.records.rows]
         if not found:
             raise InputError("run folder", str(self.config.path), "kept no rows", "See its outcomes/ for the reasons.")
+        step = -(-self.config.rows_per_partition // ROW_GROUP) * ROW_GROUP
+        pieces = [(file, start) for file in found for start in range(0, file.rows, step)]
         return [
-            Partition(f"{number:05d}-{file.sha256[:16]}", file.name, 0, file.rows) for number, file in enumerate(found)
+            Partition(f"{number:05d}-{file.sha256[:16]}-{start}", file.name, start, min(start + step, file.rows))
+            for number, (file, start) in enumerate(pieces)
         ]
 
     def read(self, partition: Partition) -> StepResult:
         """The rows of one partition; its file must still be the one that the manifest names."""
-        _, _, digest = partition.name.partition("-")
-        return StepResult(read_committed(self.config.path, partition.path, digest), no_rejections())
+        _, digest, _ = partition.name.split("-")
+        groups = range(partition.start // ROW_GROUP, -(-partition.stop // ROW_GROUP))
+        return StepResult(read_committed(self.config.path, partition.path, digest, groups), no_rejections())
 
     def identity(self) -> dict[str, Any]:
         """Without the folder: partitions are named by content, so a run that was moved is the same input."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.report.page import render_report
-from jobs.report.sections import Histogram, Section, Table, Text, counts_section
+from jobs.report.sections import Histogram, Section, Table, counts_section
 from jobs.run_folder import RunFolder
 from jobs.run_manifest import RunManifest
 from jobs.summary import counts_of
