@@ -15,7 +15,6 @@ from PIL import Image
 from jobs.report.charts import SERIES_COLOURS, bars_svg, curve_svg, histogram_svg
 from jobs.report.sections import (
     Bars,
-    Code,
     Counts,
     Curve,
     Figures,
@@ -51,8 +50,6 @@ def _values(section: Section) -> dict[str, Any]:
     match section:
         case Text() | Notice():
             values["paragraphs"] = _paragraphs(section.text)
-        case Code():
-            values["text"] = section.text.strip("\n")
         case Table():
             values.update(columns=section.columns, rows=_cells(section), caption=section.caption)
         case Figures():

@@ -25,14 +25,6 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Code:
-    """Text set as it stands, in one width: a config, a command."""
-
-    text: str
-    title: str = ""
-
-
-@dataclass(frozen=True)
 class Table:
     """A table.
 
@@ -119,7 +111,7 @@ class Counts:
     title: str = ""
 
 
-Section = Text | Notice | Code | Table | Figures | Curve | Bars | Histogram | Counts
+Section = Text | Notice | Table | Figures | Curve | Bars | Histogram | Counts
 
 
 def counts_section(counts: Sequence[StageCounts], title: str = "Rows at every step") -> Counts:
