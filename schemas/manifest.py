@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from schemas.atomic import write_json
+from schemas.atomic import canonical_json, write_json
 from schemas.config import Config
 from schemas.errors import InputError, SchemaVersionError, ShardError
 from schemas.layout import MANIFEST_NAME
@@ -43,10 +45,22 @@ class ShardManifest(Config):
     """Reason -> rows. rows_in = kept + the sum of these."""
     shards: list[FileEntry]
     index: FileEntry
+    checksum: str = ""
+    """`manifest_checksum` of the other values; set by `sealed`. Validation holds it against them, readers do not."""
+
+    def sealed(self) -> ShardManifest:
+        """This manifest with its checksum."""
+        return self.model_copy(update={"checksum": manifest_checksum(self.as_json())})
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into `folder`, whole or not at all."""
         write_json(folder / MANIFEST_NAME, self.as_json())
+
+
+def manifest_checksum(values: Mapping[str, Any]) -> str:
+    """Hexadecimal SHA-256 of a manifest's values, as JSON has them, its checksum left out."""
+    rest = {name: value for name, value in values.items() if name != "checksum"}
+    return hashlib.sha256(canonical_json(rest).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> ShardManifest:

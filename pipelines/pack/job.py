@@ -116,7 +116,7 @@ def pack(
         rejected=dict(sorted(Counter(rejected["reason"].to_pylist()).items())),
         shards=files,
         index=_write_index(index, out),
-    )
+    ).sealed()
     manifest.write(out)
     finish(out)
     return PackResult(manifest, rejected, already_packed=False)

@@ -115,6 +115,7 @@ class PackedFolder:
                     rows = file.metadata.row_group(group).num_rows
                     if number < before + rows:
                         table = file.read_row_group(group).slice(number - before, 1)
+                        table.validate(full=True)
                         row: Row = from_stored(table, self.record).to_pylist()[0]
                         return row
                     before += rows
@@ -158,6 +159,7 @@ def read_index(folder: Path, entry: FileEntry) -> pa.Table:
     """
     try:
         table = pq.read_table(folder / entry.name)
+        table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise ShardError(entry.name, str(error), "cannot be read", _MEND) from error
     INDEX.check(table)
@@ -175,7 +177,9 @@ def parquet_groups(path: Path, record: RecordSchema) -> Iterator[pa.Table]:
         with pq.ParquetFile(path) as file:
             check_version(file.schema_arrow, record)
             for group in range(file.num_row_groups):
-                yield from_stored(file.read_row_group(group), record)
+                table = file.read_row_group(group)
+                table.validate(full=True)
+                yield from_stored(table, record)
     except (pa.ArrowException, OSError) as error:
         raise ShardError(path.name, str(error), "cannot be read", _MEND) from error
 

@@ -81,7 +81,7 @@ def _samples(stream: BinaryIO, name: str, ends_with_zeros: bool) -> Iterator[Tar
 
 def _member(stream: BinaryIO, header: bytes, name: str, offset: int) -> tuple[str, bytes]:
     try:
-        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "backslashreplace")
     except tarfile.HeaderError as error:
         raise ShardError(name, f"at byte {offset}", f"has a damaged tar header ({error})", _MEND) from error
     data = stream.read(info.size)

@@ -14,7 +14,7 @@ from pipelines.shards.read import read_index, record_of
 from schemas.atomic import PARTIAL_SUFFIX, sha256_of
 from schemas.errors import InputError, SchemaError, SchemaVersionError, ShardError
 from schemas.layout import INDEX_NAME, MANIFEST_NAME, PARQUET_FOLDER, WEBDATASET_FOLDER
-from schemas.manifest import FileEntry, ShardManifest, read_manifest
+from schemas.manifest import FileEntry, ShardManifest, manifest_checksum, read_manifest
 
 Progress = Callable[[int, int], None]
 """Called as (bytes read, bytes to read)."""
@@ -67,6 +67,8 @@ def _manifest_faults(manifest: ShardManifest) -> Iterator[Fault]:
     if manifest.record_version > record.version:
         sentence = f"{record.name} version {manifest.record_version}; this editmill knows up to {record.version}"
         yield Fault(MANIFEST_NAME, FaultKind.SCHEMA_VERSION, sentence)
+    if manifest.checksum != manifest_checksum(manifest.as_json()):
+        yield Fault(MANIFEST_NAME, FaultKind.HASH, "altered: its values do not have the checksum that it states")
     for entry in (*manifest.shards, manifest.index):
         parent, _, name = entry.name.rpartition("/")
         if parent != _FOLDERS.get(entry.format, "") or name in ("", ".", ".."):
