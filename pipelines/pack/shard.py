@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.pack.config import PackConfig
+from pipelines.pack.config import Format, PackConfig
 from pipelines.pack.plan import ShardPlan, cut
 from pipelines.pack.rows import Loader, members_of, row_of, size_of, typed_table
 from pipelines.pack.tar import write_end, write_sample
@@ -20,7 +21,6 @@ from pipelines.shards.table import shard_schema, to_stored
 from schemas.atomic import write_json, write_whole
 from schemas.layout import PARQUET_FOLDER, WEBDATASET_FOLDER, aspect_bucket, shard_name
 from schemas.manifest import FileEntry
-from schemas.record import RecordSchema
 
 WORK_FOLDER = ".work"
 """Folder in a packed folder that holds the commit records until packing is finished."""
@@ -59,20 +59,11 @@ def write_shard(job: ShardJob, out: Path, config: PackConfig) -> Committed:
     committed = _read_record(record, job.fingerprint, out)
     if committed is not None:
         return committed
-    files: list[FileEntry] = []
-    rows: list[dict[str, Any]] = [{} for _ in range(job.plan.samples)]
-    if "webdataset" in config.formats:
-        name = f"{WEBDATASET_FOLDER}/{shard_name(config.prefix, job.plan.number, 'tar')}"
-        with write_whole(out / name) as stream:
-            hashed = _Hashed(stream)
-            _write_tar(hashed, job, config, name, rows)
-        files.append(hashed.entry(name, "webdataset", job.plan.samples))
-    if "parquet" in config.formats:
-        name = f"{PARQUET_FOLDER}/{shard_name(config.prefix, job.plan.number, 'parquet')}"
-        with write_whole(out / name) as stream:
-            hashed = _Hashed(stream)
-            _write_parquet(hashed, job, config, name, rows)
-        files.append(hashed.entry(name, "parquet", job.plan.samples))
+    names = {form: _file_name(form, config, job.plan.number) for form in config.formats}
+    with ExitStack() as stack:
+        streams = {form: _Hashed(stack.enter_context(write_whole(out / name))) for form, name in names.items()}
+        rows = _write_samples(job, config, names, streams)
+    files = [stream.entry(names[form], form, job.plan.samples) for form, stream in streams.items()]
     committed = Committed(tuple(files), tuple(rows))
     write_json(
         record,
@@ -85,47 +76,76 @@ def write_shard(job: ShardJob, out: Path, config: PackConfig) -> Committed:
     return committed
 
 
-def _write_tar(stream: _Hashed, job: ShardJob, config: PackConfig, name: str, rows: list[dict[str, Any]]) -> None:
-    position = offset = 0
-    for table, piece_rows in _pieces(job, config.record_schema):
-        for number in piece_rows:
-            row = row_of(table, number)
-            size = write_sample(cast(BinaryIO, stream), row["key"], members_of(row, config))
-            rows[position].update(_index_values(row), shard=name, offset=offset, size=size)
-            offset += size
-            position += 1
-    write_end(cast(BinaryIO, stream), offset)
+def _write_samples(
+    job: ShardJob, config: PackConfig, names: Mapping[Format, str], streams: Mapping[Format, _Hashed]
+) -> list[dict[str, Any]]:
+    """Write every sample to each stream, loading each partition once; returns the rows of the index."""
+    tar = streams.get("webdataset")
+    offset = 0
+    rows: list[dict[str, Any]] = []
+    with _RowGroups(streams.get("parquet"), job, config) as groups:
+        for piece, loader in zip(job.plan.pieces, job.loaders, strict=True):
+            table = typed_table(loader(), config.record_schema)
+            for number in piece.rows:
+                row = row_of(table, number)
+                values = _index_values(row)
+                if tar is None:
+                    values.update(shard=names["parquet"], offset=len(rows), size=0)
+                else:
+                    size = write_sample(tar, row["key"], members_of(row, config))
+                    values.update(shard=names["webdataset"], offset=offset, size=size)
+                    offset += size
+                if "parquet" in streams:
+                    values.update(parquet_shard=names["parquet"], parquet_row=len(rows))
+                    groups.add(table.slice(number, 1))
+                rows.append(values)
+    if tar is not None:
+        write_end(tar, offset)
+    return rows
 
 
-def _write_parquet(stream: _Hashed, job: ShardJob, config: PackConfig, name: str, rows: list[dict[str, Any]]) -> None:
-    record = config.record_schema
-    sizes = [size for piece in job.plan.pieces for size in piece.sizes]
-    group_ends = [run.stop for run in cut(sizes, config.row_group_rows, config.row_group_bytes)]
-    # Images are compressed already; the writer's options are spelt out because they decide the bytes.
-    writer = pq.ParquetWriter(
-        stream, shard_schema(record), version="2.6", compression="snappy", use_dictionary=False, write_statistics=True
-    )
-    with writer:
-        held: list[pa.Table] = []
-        position = 0
-        for table, piece_rows in _pieces(job, record):
-            for number in piece_rows:
-                values = rows[position]
-                if not values:
-                    values.update(_index_values(row_of(table, number)), shard=name, offset=position, size=0)
-                values.update(parquet_shard=name, parquet_row=position)
-                held.append(table.slice(number, 1))
-                position += 1
-                if position == group_ends[0]:
-                    group = pa.concat_tables(held).combine_chunks()
-                    writer.write_table(to_stored(group, record), row_group_size=group.num_rows)
-                    held.clear()
-                    group_ends.pop(0)
+class _RowGroups:
+    """Writes a Parquet shard row group by row group, so that no more than one is in memory."""
+
+    def __init__(self, stream: _Hashed | None, job: ShardJob, config: PackConfig) -> None:
+        self._record = config.record_schema
+        sizes = [size for piece in job.plan.pieces for size in piece.sizes]
+        self._ends = {run.stop for run in cut(sizes, config.row_group_rows, config.row_group_bytes)}
+        self._held: list[pa.Table] = []
+        self._added = 0
+        self._writer: pq.ParquetWriter | None = None
+        if stream is not None:
+            # The writer's options are spelt out because they decide the bytes.
+            self._writer = pq.ParquetWriter(
+                stream,
+                shard_schema(self._record),
+                version="2.6",
+                compression="snappy",
+                use_dictionary=False,
+                write_statistics=True,
+            )
+
+    def __enter__(self) -> _RowGroups:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def add(self, row: pa.Table) -> None:
+        """Add one row of a record's table; a row group is written when it is full."""
+        self._held.append(row)
+        self._added += 1
+        if self._added in self._ends and self._writer is not None:
+            group = pa.concat_tables(self._held).combine_chunks()
+            self._writer.write_table(to_stored(group, self._record), row_group_size=group.num_rows)
+            self._held.clear()
 
 
-def _pieces(job: ShardJob, record: RecordSchema) -> Iterator[tuple[pa.Table, Sequence[int]]]:
-    for piece, loader in zip(job.plan.pieces, job.loaders, strict=True):
-        yield typed_table(loader(), record), piece.rows
+def _file_name(form: Format, config: PackConfig, number: int) -> str:
+    if form == "webdataset":
+        return f"{WEBDATASET_FOLDER}/{shard_name(config.prefix, number, 'tar')}"
+    return f"{PARQUET_FOLDER}/{shard_name(config.prefix, number, 'parquet')}"
 
 
 def _index_values(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,6 +212,6 @@ class _Hashed:
         """Bytes written."""
         return self._written
 
-    def entry(self, name: str, form: Any, samples: int) -> FileEntry:
+    def entry(self, name: str, form: Format, samples: int) -> FileEntry:
         """The manifest's entry of the file written."""
         return FileEntry(name=name, format=form, samples=samples, bytes=self._written, sha256=self._digest.hexdigest())

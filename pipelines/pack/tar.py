@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import tarfile
-from typing import BinaryIO
+from typing import Protocol
 
 from pipelines.shards.members import Members
+
+
+class Sink(Protocol):
+    """Takes bytes, in order."""
+
+    def write(self, data: bytes, /) -> int:
+        """Append the bytes; returns how many."""
+
 
 BLOCK = tarfile.BLOCKSIZE
 MODE = 0o644
@@ -16,7 +24,7 @@ def sample_bytes(members: Members) -> int:
     return sum(BLOCK + _padded(len(data)) for _, data in members)
 
 
-def write_sample(stream: BinaryIO, key: str, members: Members) -> int:
+def write_sample(stream: Sink, key: str, members: Members) -> int:
     """Append a sample; what is written is a readable tar by itself.
 
     Returns:
@@ -32,7 +40,7 @@ def write_sample(stream: BinaryIO, key: str, members: Members) -> int:
     return written
 
 
-def write_end(stream: BinaryIO, written: int) -> None:
+def write_end(stream: Sink, written: int) -> None:
     """Append the end of the archive: two zero blocks, then zeros up to a whole tar record, as POSIX asks.
 
     Args:
