@@ -37,6 +37,8 @@ def build_tiny_vae() -> AutoencoderKL:
 def fit_vae(vae: AutoencoderKL, photographs: Sequence[np.ndarray], steps: int, seed: int) -> float:
     """Fit `vae` in place to reconstruct random crops of `photographs`, and set its shift and scale to match.
 
+    Runs on one thread: the layers are too small for more, and sums do not depend on the machine's number of cores.
+
     Args:
         photographs: (H, W, 3) uint8; smaller ones than a crop are enlarged.
         steps: Adam steps of eight 64 x 64 crops.
@@ -47,6 +49,15 @@ def fit_vae(vae: AutoencoderKL, photographs: Sequence[np.ndarray], steps: int, s
     """
     generator = torch.Generator().manual_seed(seed)
     images = [_enlarged(torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 127.5 - 1) for image in photographs]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _fit(vae, images, steps, generator)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(vae: AutoencoderKL, images: Sequence[Tensor], steps: int, generator: torch.Generator) -> float:
     vae.requires_grad_(True).train()
     # Residual branches that begin at zero: the network begins nearly linear, and a few hundred steps go further.
     for block in (module for module in vae.modules() if isinstance(module, ResnetBlock2D)):
