@@ -19,12 +19,13 @@ import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from jobs.chain import Chain, Plan
-from jobs.commits import Commit
+from jobs.commits import Commit, Finished
 from jobs.run_folder import RunFolder
 from jobs.runners.config import RunnerConfig
 from jobs.runners.errors import pack_error, raise_error
 from jobs.runners.listener import Listener
 from jobs.runners.ray_session import cluster_cores, one_thread
+from jobs.runners.watch import CommitWatch
 from jobs.work import finish, resume, run_step
 from pipelines.source import Partition
 from pipelines.step import Step
@@ -32,6 +33,9 @@ from schemas.errors import ContractError, EditmillError
 
 ROW = pa.schema([pa.field("head", pa.binary()), pa.field("table", pa.large_binary()), pa.field("error", pa.binary())])
 """A partition on its way. `head`: a pickled `_Head`; `table`: an Arrow IPC stream; `error`: a packed error or empty."""
+
+WATCHED = 8
+"""Partitions watched for each core while they are in flight."""
 
 
 @dataclass
@@ -74,8 +78,8 @@ def run_on_ray(
     job = _Job(chain.plan, folder, with_records)
     cores = config.workers or cluster_cores()
     # Steps that all partitions have behind them need no operator, nor their model.
-    behind = min(len(folder.commits(chain.plan.stages, partition.name)) for partition in partitions)
-    positions = range(max(1, behind), len(chain.plan.stages))
+    before = {partition.name: len(folder.commits(chain.plan.stages, partition.name)) for partition in partitions}
+    positions = range(max(1, min(before.values())), len(chain.plan.stages))
     models = sum(chain.steps[position - 1].holds_model for position in positions)
     task, actor, pool = _shares(cores, models)
 
@@ -99,30 +103,32 @@ def run_on_ray(
         else:
             data = data.map_batches(_run_step, fn_args=(job, position, step), **tasks)
     data = data.map_batches(_finish, fn_args=(job,), **tasks)
-    for row in data.iter_rows():
-        raise_error(row["error"])
-        _tell(job, pickle.loads(row["head"]), listener)
+    watch = CommitWatch(chain.plan, folder, before, WATCHED * cores, listener)
+    with watch.looking():
+        for row in data.iter_rows():
+            head: _Head = pickle.loads(row["head"])
+            watch.tell(head.partition.name, (*head.found, *head.made))
+            raise_error(row["error"])
+            watch.close(head.partition.name)
+            listener.finished(_finished(job, head.partition.name), found=False)
 
 
 def _shares(cores: int, models: int) -> tuple[float, float, int]:
     """Cores for a task and for an actor, and actors a model step.
 
     Actors never give their cores back, so all together they get at most half: tasks always find a place. (Actors that
-    filled a small node were seen to starve the tasks behind them for ever.)
+    filled a small node were seen to starve the tasks behind them for ever.) An actor's share is never a task's, since
+    Ray would then fuse the two, and the model would wait while its actor reads.
     """
     if not models:
         return 1.0, 0.0, 0
     pool = max(1, cores // (2 * models))
-    actor = min(1.0, int(100 * cores / (2 * models * pool)) / 100)
+    actor = min(0.99, int(99 * cores / (2 * models * pool)) / 100)
     return min(1.0, cores / 2), actor, pool
 
 
-def _tell(job: _Job, head: _Head, listener: Listener) -> None:
-    for commit in head.found:
-        listener.committed(commit, found=True)
-    for commit in head.made:
-        listener.committed(commit, found=False)
-    done = job.folder.finished(job.plan, head.partition.name, job.with_records)
+def _finished(job: _Job, partition: str) -> Finished:
+    done = job.folder.finished(job.plan, partition, job.with_records)
     if done is None:
         raise ContractError(
             "run folder",
@@ -130,7 +136,7 @@ def _tell(job: _Job, head: _Head, listener: Listener) -> None:
             "a worker finished a partition that this process cannot see",
             "Put the run folder on a file system that all nodes share.",
         )
-    listener.finished(done, found=False)
+    return done
 
 
 def _read(batch: pa.Table, job: _Job) -> pa.Table:
