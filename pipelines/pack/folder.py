@@ -21,12 +21,14 @@ OURS = (MANIFEST_NAME, INDEX_NAME, WEBDATASET_FOLDER, PARQUET_FOLDER, WORK_FOLDE
 def finished_manifest(out: Path, fingerprint: str) -> ShardManifest | None:
     """The manifest, where `out` holds the finished packing with this fingerprint and every file stands in its size.
 
+    An altered manifest is none; packing again makes it anew.
+
     What a killed `finish` left is cleaned up.
     """
     if not (out / MANIFEST_NAME).exists():
         return None
     manifest = _manifest(out)
-    if manifest is None or manifest.fingerprint != fingerprint:
+    if manifest is None or manifest.fingerprint != fingerprint or manifest != manifest.sealed():
         return None
     if not all(is_in_place(out, entry) for entry in (*manifest.shards, manifest.index)):
         return None

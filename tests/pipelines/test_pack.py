@@ -142,6 +142,10 @@ def test_a_lost_shard_or_manifest_is_made_again(packed: Path, tmp_path: Path) ->
     (out / "webdataset" / "edits-000001.tar").unlink()
     assert not pack(loaders_of(11, 3), SMALL, out).already_packed
     assert tree(out) == tree(packed)
+    text = (out / "manifest.json").read_text()
+    (out / "manifest.json").write_text(text.replace('"rows_in": 11', '"rows_in": 12'))
+    assert not pack(loaders_of(11, 3), SMALL, out).already_packed
+    assert tree(out) == tree(packed)
 
 
 def test_every_unfit_row_is_rejected_with_a_reason_and_counts_add_up(tmp_path: Path) -> None:
