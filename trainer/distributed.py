@@ -82,6 +82,7 @@ def start() -> Ranks:
 
     A group that stands already is used again, so that several runs may follow each other in one process.
     """
+    _set_environment()
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     use_cuda = torch.cuda.is_available()
@@ -101,6 +102,15 @@ def stop() -> None:
     """Leave the process group. Only at the end of a process: DeepSpeed cannot be started again after it."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def _set_environment() -> None:
+    """What DeepSpeed reads from the environment, where no launcher set it. Before anything imports deepspeed, as
+    accelerate does once a model is loaded."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "localhost")):
+        os.environ.setdefault(name, value)
 
 
 def _rendezvous(world: int) -> str | None:

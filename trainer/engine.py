@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from typing import Any
 
@@ -89,13 +88,7 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
 
 
 def _import_deepspeed() -> Any:
-    """DeepSpeed, kept from compiling anything, set to the CPU where there is no GPU, and quiet below warnings."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ.setdefault("RANK", "0")
-    os.environ.setdefault("WORLD_SIZE", "1")
-    os.environ.setdefault("LOCAL_RANK", "0")
-    os.environ.setdefault("MASTER_ADDR", "localhost")
+    """DeepSpeed, kept from compiling anything, and quiet below warnings."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     import deepspeed
     from deepspeed import ops

@@ -68,7 +68,9 @@ class Session:
         config, device = self.config, self.ranks.device
         pixels = batch.target.to(device).float() / 127.5 - 1.0
         latents = self.model.codec.encode(pixels)
-        features = self.model.features(batch.inputs.to(device))
+        # Always a copy of torch's own making: memory from elsewhere is aligned otherwise in every run, and a CPU kernel
+        # may round by alignment.
+        features = self.model.features(batch.inputs.to(device, copy=True))
         noise = sample_noise(config.seed, batch.positions, latents.shape[1:]).to(device)
         timesteps = sample_timesteps(config.seed, batch.positions, config.image_tokens, config.timestep).to(device)
         prediction = self.engine(noised(latents, noise, timesteps), timesteps, features)

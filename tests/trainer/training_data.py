@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from pipelines.pack.config import PackConfig
@@ -27,6 +29,18 @@ def png(image: npt.NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     return stream.getvalue()
+
+
+def spoil(folder: Path, key: object, member: str) -> None:
+    """Zero the second half of an image in a packed folder, as a failing disk would: sizes stay, pixels are lost."""
+    (row,) = [row for row in pq.read_table(folder / "index.parquet").to_pylist() if row["key"] == key]
+    path = folder / row["shard"]
+    data = bytearray(path.read_bytes())
+    with tarfile.open(path) as archive:
+        (found,) = [one for one in archive if one.name.startswith(f"{key}.{member}.")]
+    middle = found.offset_data + found.size // 2
+    data[middle : found.offset_data + found.size] = bytes(found.size - found.size // 2)
+    path.write_bytes(data)
 
 
 def edit_row(number: int, **changes: object) -> dict[str, object]:

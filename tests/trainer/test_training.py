@@ -1,0 +1,184 @@
+"""Whole runs of the real trainer, in this process: DeepSpeed, tiny model, packed shards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_data import config_for, edit_row, pack_rows, spoil
+
+from schemas.errors import ConfigError, EditmillError
+from trainer.checkpoint import complete_checkpoints
+from trainer.config import TrainConfig
+from trainer.ema import ShardedEma, decay_at
+from trainer.errors import TrainingStopped
+from trainer.train import train
+from unified_model.loading import load_for_inference
+from unified_model.model import UnifiedEditModel
+from unified_model.pipeline import UnifiedEditPipeline
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+def log(config: TrainConfig) -> list[dict[str, Any]]:
+    """The run's log without the time it took."""
+    lines = [json.loads(line) for line in (Path(config.output) / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "samples_per_second"} for line in lines]
+
+
+def exported(config: TrainConfig, which: str) -> dict[str, torch.Tensor]:
+    folder = Path(config.output) / "export" / which
+    weights = {}
+    for file in sorted(folder.rglob("*.safetensors")):
+        weights.update({f"{file.parent.name}/{name}": value for name, value in load_file(file).items()})
+    return weights
+
+
+def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+class Killed(BaseException):
+    """Stands for a death at which nothing is saved."""
+
+
+@pytest.mark.parametrize("changes", [
+    {"zero_stage": 2, "gradient_accumulation": 2},
+    {"zero_stage": 3, "dtype": "bfloat16", "weighting": {"normalise": "per_batch"}},
+])  # fmt: skip
+def test_resumed_is_unbroken_to_the_last_bit(
+    tiny_model: Path, shards: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    unbroken = config_for(tiny_model, shards, tmp_path / "unbroken", steps=7, checkpoint_every=3, **changes)
+    broken = unbroken.model_copy(update={"output": str(tmp_path / "broken")})
+    train(unbroken)
+
+    def die(record: dict[str, Any]) -> None:
+        if record["step"] == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(broken, on_step=die)
+    assert [line["step"] for line in log(broken)] == [1, 2, 3, 4, 5]
+    result = train(broken)
+    assert result.finished and result.step == 7
+    assert log(broken) == log(unbroken)
+    for which in ("raw", "ema"):
+        assert same(exported(broken, which), exported(unbroken, which))
+
+
+def test_sigterm_saves_and_the_run_goes_on(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+    unbroken = config_for(tiny_model, shards, tmp_path / "unbroken", checkpoint_every=100)
+    stopped = unbroken.model_copy(update={"output": str(tmp_path / "stopped")})
+    train(unbroken)
+
+    def terminate(record: dict[str, Any]) -> None:
+        if record["step"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    result = train(stopped, on_step=terminate)
+    assert not result.finished and result.step == 3
+    assert result.checkpoint == Path(stopped.output) / "checkpoints" / "step-000003"
+    assert train(stopped).finished
+    assert log(stopped) == log(unbroken)
+
+
+def test_a_finished_run_does_nothing_and_another_config_is_refused(
+    tiny_model: Path, shards: Path, tmp_path: Path
+) -> None:
+    config = config_for(tiny_model, shards, tmp_path / "run", steps=3, checkpoint_every=1, keep_last=2)
+    assert train(config).finished
+    assert [path.name for path in complete_checkpoints(tmp_path / "run")] == ["step-000002", "step-000003"]
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    assert train(config).already_finished
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == files
+    with pytest.raises(ConfigError, match="learning_rate"):
+        train(config.model_copy(update={"learning_rate": 1.0}))
+    longer = train(config.model_copy(update={"steps": 4}))
+    assert longer.step == 4 and not longer.already_finished
+    assert train(config.model_copy(update={"learning_rate": 1e-4}), restart=True).step == 3
+    assert len(log(config)) == 3
+
+
+def test_a_half_written_checkpoint_is_not_taken(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+    config = config_for(tiny_model, shards, tmp_path / "run", steps=2)
+    torn = tmp_path / "run" / "checkpoints" / ".step-000002.partial"
+    torn.mkdir(parents=True)
+    (torn / "rank-00000.pt").write_bytes(b"half")
+    assert train(config).step == 2
+    assert not torn.exists()
+
+
+def test_the_export_edits_an_image_and_only_trainables_moved(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+    config = config_for(tiny_model, shards, tmp_path / "run", stage="align", steps=3)
+    result = train(config)
+    assert result.export is not None
+    start = dict(UnifiedEditModel.from_pretrained(tiny_model).core.named_parameters())
+    for which in ("ema", "raw"):
+        trained = dict(load_for_inference(result.export, which).core.named_parameters())
+        moved = {name for name, value in trained.items() if not torch.equal(value, start[name])}
+        assert moved == {name for name in start if name.startswith("conditioner.vlm_connector.")}
+    pipeline = UnifiedEditPipeline.from_pretrained(result.export)
+    image = pipeline("make it red", [np.zeros((64, 64, 3), np.uint8)], height=64, width=64, steps=1, seed=0)
+    assert image.shape == (64, 64, 3)
+    next_stage = config_for(result.export, shards, tmp_path / "next", steps=1)
+    assert train(next_stage).finished
+
+
+def test_bad_samples_are_skipped_named_and_limited(tiny_model: Path, tmp_path: Path) -> None:
+    rows = [edit_row(number) for number in range(8)]
+    packed = pack_rows(tmp_path / "packed", rows)
+    spoil(packed, rows[0]["key"], "target")
+    spoil(packed, rows[1]["key"], "reference")
+    config = config_for(tiny_model, packed, tmp_path / "run", batch_size=4, steps=2)
+    assert train(config).bad_samples == 2
+    lines = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
+    assert {line["key"] for line in lines} == {rows[0]["key"], rows[1]["key"]}
+    assert sum(line["samples"] for line in log(config)) == 6
+    strict = config_for(tiny_model, packed, tmp_path / "strict", batch_size=4, steps=2, max_bad_samples=1)
+    with pytest.raises(TrainingStopped, match="max_bad_samples"):
+        train(strict)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_samples(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+    config = config_for(tiny_model, shards, tmp_path / "run", learning_rate=1e30, clip_norm=0.0, steps=20)
+    with pytest.raises(TrainingStopped, match="is not finite") as stopped:
+        train(config)
+    assert "step" in stopped.value.field
+    complete = complete_checkpoints(tmp_path / "run")
+    assert all(torch.isfinite(load_file(path / "ema-00000.safetensors")[name]).all()
+               for path in complete for name in load_file(path / "ema-00000.safetensors"))  # fmt: skip
+
+
+def test_two_runs_never_write_into_one_folder(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+    config = config_for(tiny_model, shards, tmp_path / "run", steps=1)
+    seen: list[EditmillError] = []
+
+    def again(record: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="another run") as error:
+            train(config)
+        seen.append(error.value)
+
+    train(config, on_step=again)
+    assert seen
+
+
+def test_the_average_follows_slowly_and_is_updated_once_a_step(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+    config = config_for(
+        tiny_model, shards, tmp_path / "run", steps=3, gradient_accumulation=2, checkpoint_every=1, keep_last=9
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        calls: list[int] = []
+        plain = ShardedEma.update
+        patch.setattr(ShardedEma, "update", lambda self: (calls.append(self.updates), plain(self))[1])
+        train(config)
+    assert calls == [0, 1, 2]
+    assert [decay_at(updates, 0.999) for updates in (0, 1, 90)] == [0.1, 2 / 11, 0.91]
+    assert decay_at(10**6, 0.999) == 0.999

@@ -1,0 +1,171 @@
+"""The loader: order, resuming, filtering, and samples that cannot be used."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from training_data import config_for, edit_row, pack_rows, png, spoil
+
+from schemas.errors import ConfigError, InputError, RowRejected, ShardError
+from schemas.images import encode_mask
+from trainer.config import TrainConfig
+from trainer.loader import BadSample, EditDataset, MicroBatch, decode, micro_batches, open_index
+from trainer.order import Order, epoch_order, step_positions
+from trainer.shards import EncodedSample, open_shards
+from unified_model.model import UnifiedEditModel
+from unified_model.processor import EditProcessor
+
+
+@pytest.fixture(scope="module")
+def processor(tiny_model: Path) -> EditProcessor:
+    return UnifiedEditModel.from_pretrained(tiny_model).processor
+
+
+def all_batches(
+    config: TrainConfig, processor: EditProcessor, first_step: int, rank: int, ranks: int
+) -> list[MicroBatch]:
+    return list(micro_batches(open_index(config, ranks), config, processor, first_step, rank, ranks))
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation", "ranks"), [(12, 1, 1), (3, 2, 2), (1, 4, 3), (1, 1, 12)])
+def test_every_rank_takes_its_share_of_the_same_positions(batch_size: int, accumulation: int, ranks: int) -> None:
+    for step in (0, 7):
+        shares = [step_positions(step, batch_size, accumulation, rank, ranks) for rank in range(ranks)]
+        assert {len(share) for share in shares} == {accumulation}
+        taken = sorted(place for share in shares for micro in share for place in micro)
+        assert taken == list(range(step * 12, step * 12 + 12))
+
+
+def test_each_epoch_holds_every_sample_once_in_an_order_of_its_own() -> None:
+    order = Order(5, 10)
+    epochs = [[order.sample_at(epoch * 10 + place) for place in range(10)] for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert epochs[1] == epoch_order(5, 1, 10).tolist()
+    assert Order(5, 10).sample_at(17) == epochs[1][7]
+
+
+def test_workers_and_ranks_do_not_change_what_is_trained_on(
+    tiny_model: Path, shards: Path, processor: EditProcessor, tmp_path: Path
+) -> None:
+    whole = config_for(tiny_model, shards, tmp_path, batch_size=4, steps=5)
+    plain = all_batches(whole, processor, 0, 0, 1)
+    keys = [key for batch in plain for key in batch.keys]
+    assert len(keys) == 20 and len(set(keys[:12])) == 12
+    halves = [all_batches(whole.model_copy(update={"batch_size": 2}), processor, 0, rank, 2) for rank in (0, 1)]
+    assert [key for pair in zip(*halves, strict=True) for batch in pair for key in batch.keys] == keys
+    later = all_batches(whole, processor, 3, 0, 1)
+    assert [key for batch in later for key in batch.keys] == keys[12:]
+    for ours, theirs in zip(later, plain[3:], strict=True):
+        assert torch.equal(ours.target, theirs.target)
+        assert torch.equal(ours.weights, theirs.weights)
+        assert torch.equal(ours.inputs.pixel_values, theirs.inputs.pixel_values)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_worker_processes_keep_the_order(
+    tiny_model: Path, shards: Path, processor: EditProcessor, tmp_path: Path
+) -> None:
+    config = config_for(tiny_model, shards, tmp_path, batch_size=4, steps=3)
+    plain = all_batches(config, processor, 0, 0, 1)
+    spread = all_batches(config.model_copy(update={"loader_workers": 2}), processor, 0, 0, 1)
+    assert [batch.keys for batch in spread] == [batch.keys for batch in plain]
+    assert all(torch.equal(ours.target, theirs.target) for ours, theirs in zip(spread, plain, strict=True))
+
+
+def test_statuses_are_filtered_and_counted(tiny_model: Path, tmp_path: Path) -> None:
+    statuses = ["ok", "ok", "ok", "global", "unchanged", "unchanged", "too_small"]
+    rows = [edit_row(number, mask_status=status) for number, status in enumerate(statuses)]
+    packed = pack_rows(tmp_path / "packed", rows)
+    index = open_shards([packed], {"ok", "global"})
+    assert len(index) == 4
+    assert index.left_out == {"unchanged": 2, "too_small": 1}
+    assert len(open_shards([packed, packed], {"unchanged"})) == 4
+    with pytest.raises(ConfigError, match=r"more than the 4 samples .*unchanged"):
+        open_index(config_for(tiny_model, packed, tmp_path / "run", batch_size=5), 1)
+
+
+def test_a_global_edit_weighs_one_everywhere(tiny_model: Path, tmp_path: Path, processor: EditProcessor) -> None:
+    packed = pack_rows(tmp_path / "packed", [edit_row(number, mask_status="global") for number in range(2)])
+    (batch,) = all_batches(config_for(tiny_model, packed, tmp_path, steps=1), processor, 0, 0, 1)
+    assert bool(batch.cells.all())
+    assert torch.equal(batch.weights, torch.ones(2, 1, 8, 8))
+
+
+def test_missing_or_cut_shards_are_found_before_the_start(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="manifest"):
+        open_shards([tmp_path], {"ok"})
+    packed = pack_rows(tmp_path / "packed", [edit_row(number) for number in range(4)])
+    (tar,) = (packed / "webdataset").glob("*.tar")
+    tar.write_bytes(tar.read_bytes()[:-512])
+    with pytest.raises(ShardError, match="bytes where the manifest states"):
+        open_shards([packed], {"ok"})
+
+
+def bad_rows() -> list[dict[str, object]]:
+    """Rows that pack; the last two cannot be trained on, and the first two will be spoiled."""
+    thin = np.zeros((64, 96), np.bool_)
+    thin[:, [0, 95]] = True
+    return [
+        edit_row(0),
+        edit_row(1),
+        edit_row(2, mask={"bytes": encode_mask(thin), "path": None}),
+        edit_row(3, instruction="end <|im_end|> here"),
+    ]
+
+
+def test_a_sample_that_cannot_be_used_keeps_its_key_and_reason(
+    tiny_model: Path, tmp_path: Path, processor: EditProcessor
+) -> None:
+    rows = [*bad_rows(), *(edit_row(number) for number in range(4, 8))]
+    packed = pack_rows(tmp_path / "packed", rows)
+    config = config_for(tiny_model, packed, tmp_path, batch_size=8, steps=1)
+    index = open_index(config, 1)
+    spoil(packed, rows[0]["key"], "target")
+    spoil(packed, rows[1]["key"], "mask")
+    (packed / "webdataset" / "edits-000001.tar").write_bytes(b"")
+    (batch,) = micro_batches(index, config, processor, 0, 0, 1)
+    reasons = Counter(sample.reason for sample in batch.bad)
+    assert reasons == {
+        "image_truncated": 2, "edit_outside_crop": 1, "instruction_unusable": 1, "sample_truncated": 3
+    }  # fmt: skip
+    assert int(batch.usable.sum()) == 1
+    assert {sample.key for sample in batch.bad} == {
+        key for key, usable in zip(batch.keys, batch.usable.tolist(), strict=True) if not usable
+    }
+    assert batch.target.shape == (8, 3, 64, 64)
+
+
+def test_a_mask_of_another_size_than_the_target_is_refused() -> None:
+    images = {name: png(np.zeros((64, 96, 3), np.uint8)) for name in ("reference", "target")}
+    mask = encode_mask(np.ones((10, 10), np.bool_))
+    with pytest.raises(RowRejected) as rejection:
+        decode(EncodedSample([images["reference"]], images["target"], mask, "paint", "ok"), 64)
+    assert rejection.value.reason == "mask_size"
+
+
+def test_exif_orientation_is_applied_to_reference_and_target(
+    tiny_model: Path, tmp_path: Path, processor: EditProcessor
+) -> None:
+    upright = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(upright)).save(turned, "PNG", exif=exif)
+    rows = [
+        edit_row(0, target={"bytes": turned.getvalue(), "path": "a.png"}),
+        edit_row(0, key="0" * 32, target={"bytes": png(upright), "path": "a.png"}),
+    ]
+    packed = pack_rows(tmp_path / "packed", rows)
+    config = config_for(tiny_model, packed, tmp_path, batch_size=2, steps=1)
+    dataset = EditDataset(open_index(config, 1), config, processor)
+    first, second = (dataset[position][1] for position in (0, 1))
+    assert not isinstance(first, BadSample) and not isinstance(second, BadSample)
+    assert np.array_equal(first.target, second.target)

@@ -1,0 +1,170 @@
+"""Two processes: the same losses as one, an average equal to an unsharded one, and deaths that cost nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_data import config_for
+
+from trainer.config import TrainConfig
+from trainer.distributed import RENDEZVOUS
+from trainer.ema import decay_at
+from trainer.train import train
+from unified_model.model import UnifiedEditModel
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+STEPS = 5
+
+
+def log(config: TrainConfig) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (Path(config.output) / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "samples_per_second"} for line in lines]
+
+
+def core_weights(run: TrainConfig, which: str) -> dict[str, torch.Tensor]:
+    folder = Path(run.output) / "export" / which
+    places = {"conditioner": "conditioner.", "transformer": "denoiser.transformer."}
+    return {
+        places[part] + name: value
+        for part in places
+        for file in sorted((folder / part).glob("*.safetensors"))
+        for name, value in load_file(file).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_model: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, TrainConfig]]:
+    """Runs of two ranks: ZeRO 1, 2 and 3, and ZeRO 2 stopped by SIGTERM and started again. One process a rank for all
+    of them, since starting one costs more than the training."""
+    folder = tmp_path_factory.mktemp("ranks")
+    changes = {"steps": STEPS, "checkpoint_every": 1, "keep_last": STEPS, "batch_size": 1, "gradient_accumulation": 2}
+    configs = {
+        f"zero{stage}": config_for(tiny_model, shards, folder / f"zero{stage}", zero_stage=stage, **changes)
+        for stage in (1, 2, 3)
+    }
+    configs["stopped"] = configs["zero2"].model_copy(update={"output": str(folder / "stopped")})
+    # ZeRO-3 last: it changes torch's linear layer for the rest of a process, which then rounds otherwise.
+    order = ["zero1", "zero2", "stopped", "stopped", "zero3"]
+    jobs = [configs[name].as_json() for name in order]
+    jobs[order.index("stopped")]["sigterm_at"] = 2
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    worker = Path(__file__).with_name("rank_worker.py")
+    environment = os.environ | {
+        "WORLD_SIZE": "2", RENDEZVOUS: f"file://{folder / 'rendezvous'}", "OMP_NUM_THREADS": "1"
+    }  # fmt: skip
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(worker), str(folder / "jobs.json")],
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=(folder / f"stderr-{rank}").open("wb"),
+        )
+        for rank in range(2)
+    ]
+    try:
+        codes = [rank.wait(timeout=150) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert codes == [0, 0], (folder / "stderr-0").read_text()[-3000:] + (folder / "stderr-1").read_text()[-3000:]
+    yield configs
+
+
+def unsharded_average(run: TrainConfig) -> dict[str, torch.Tensor]:
+    """The average computed plainly, on whole parameters, from the weights after each step."""
+    start = dict(UnifiedEditModel.from_pretrained(run.model).core.state_dict())
+    average: dict[str, torch.Tensor] = {}
+    for step in range(1, STEPS + 1):
+        folder = Path(run.output) / "checkpoints" / f"step-{step:06d}" / "deepspeed"
+        weights = torch.load(folder / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+        decay = decay_at(step - 1, run.ema.decay)
+        for name, value in weights.items():
+            before = average.get(name, start[name].float())
+            average[name] = decay * before + (1 - decay) * value.float()
+    return average
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_sharded_average_equals_an_unsharded_one(runs: dict[str, TrainConfig], stage: int) -> None:
+    run = runs[f"zero{stage}"]
+    reference, ours, raw = unsharded_average(run), core_weights(run, "ema"), core_weights(run, "raw")
+    assert len(reference) > 20
+    for name, value in reference.items():
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-6)
+    assert any(not torch.equal(ours[name], raw[name]) for name in reference)
+
+
+def test_zero_3_averages_as_zero_2(runs: dict[str, TrainConfig]) -> None:
+    ours, theirs = core_weights(runs["zero3"], "ema"), core_weights(runs["zero2"], "ema")
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-5)
+
+
+def test_two_processes_train_as_one(
+    runs: dict[str, TrainConfig], tiny_model: Path, shards: Path, tmp_path: Path
+) -> None:
+    single = config_for(tiny_model, shards, tmp_path / "one", batch_size=2, gradient_accumulation=2, steps=STEPS)
+    train(single)
+    for ours, theirs in zip(log(runs["zero1"]), log(single), strict=True):
+        assert ours["keys"] == theirs["keys"]
+        for name in ("loss", "loss_unweighted", "mean_weight", "loss_inside", "loss_outside", "gradient_norm"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-5), (ours["step"], name)
+
+
+def test_two_ranks_stopped_and_started_again_lose_nothing(runs: dict[str, TrainConfig]) -> None:
+    assert log(runs["stopped"]) == log(runs["zero2"])
+    for which in ("raw", "ema"):
+        ours, theirs = core_weights(runs["stopped"], which), core_weights(runs["zero2"], which)
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_and_started_again_gives_the_same_losses_to_the_last_bit(
+    tiny_model: Path, shards: Path, tmp_path: Path, processes: int
+) -> None:
+    """SIGKILL to `editmill train` itself; the command is then given again."""
+    steps, often = 40, {"checkpoint_every": 4, "batch_size": 1, "zero_stage": 2}
+    config = config_for(tiny_model, shards, tmp_path / "run", steps=steps, **often)
+    text = json.dumps(config.as_json())
+    (tmp_path / "config.yaml").write_text(text)
+    command = [sys.executable, "-m", "jobs", "train", str(tmp_path / "config.yaml"), "--processes", str(processes)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"):
+        environment.pop(name, None)
+    first = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    kill_at_step(first, Path(config.output) / "log.jsonl", 6)
+    died_at = len((Path(config.output) / "log.jsonl").read_text().splitlines())
+    assert died_at < steps
+    subprocess.run(command, env=environment, check=True, timeout=120, stderr=subprocess.DEVNULL)
+    unbroken = [*command, f"--set=output={tmp_path / 'unbroken'}"]
+    subprocess.run(unbroken, env=environment, check=True, timeout=120, stderr=subprocess.DEVNULL)
+    ours, theirs = config, config.model_copy(update={"output": str(tmp_path / "unbroken")})
+    assert log(ours) == log(theirs)
+    for which in ("raw", "ema"):
+        weights = core_weights(theirs, which)
+        assert all(torch.equal(value, weights[name]) for name, value in core_weights(ours, which).items())
+
+
+def kill_at_step(process: subprocess.Popen[bytes], path: Path, step: int) -> None:
+    """SIGKILL once the log holds `step` lines."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.is_file() and path.read_text().count("\n") >= step:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return
+        time.sleep(0.01)
+    process.kill()
+    raise AssertionError(f"the run ended with {process.poll()} before step {step}")
