@@ -56,7 +56,7 @@ def backward(engine: Engine, objective: torch.Tensor, config: TrainConfig, ranks
     engine.backward(objective * (ranks.world * config.gradient_accumulation))
 
 
-def step(engine: Engine) -> float | None:
+def step(engine: Engine, config: TrainConfig) -> float | None:
     """Let the engine step (it does at the accumulation boundary only).
 
     Returns:
@@ -66,7 +66,8 @@ def step(engine: Engine) -> float | None:
         engine.step()
         return None
     # Without ZeRO in float32 the engine keeps no norm; the gradients are whole and averaged by now.
-    gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
+    plain = config.zero_stage == 0 and config.dtype == "float32"
+    gradients = [value.grad for value in engine.module.parameters() if plain and value.grad is not None]
     own = torch.nn.utils.get_total_norm(gradients) if gradients else None
     engine.step()
     norm = engine.get_global_grad_norm()

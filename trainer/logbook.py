@@ -88,6 +88,11 @@ class Logbook:
             append_line(self._run / SKIPPED, {"step": step, **asdict(sample)})
             self.say(f"skipped {sample.key} in {sample.shard}: {sample.reason}, {sample.sentence}")
 
+    def samples(self, taken: int, left_out: Mapping[str, int]) -> None:
+        """How many samples the shards give, and how many were left out for their mask status."""
+        reasons = ", ".join(f"{count:,} {status}" for status, count in sorted(left_out.items())) or "none"
+        self.say(f"{taken:>15,}  samples (left out by mask status: {reasons})")
+
     def trainable(self, counts: Sequence[PatternCount], total: int) -> None:
         """How many parameters each pattern opened, and of how many."""
         for count in counts:

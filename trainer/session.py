@@ -43,6 +43,7 @@ class Session:
         bad_samples: samples skipped so far, on all ranks.
         counts: what each pattern opened.
         core_parameters: parameters of the core, frozen ones too.
+        order: position -> sample.
     """
 
     config: TrainConfig
@@ -55,6 +56,7 @@ class Session:
     bad_samples: int
     counts: list[PatternCount]
     core_parameters: int
+    order: Order
 
     def batches(self) -> Iterator[MicroBatch]:
         """This rank's micro-batches from the next step to the end of the run."""
@@ -78,9 +80,8 @@ class Session:
 
     def keys_digest(self, step: int) -> str:
         """16 hexadecimal digits of the keys of a step's global batch, in order; `step` counts from 0."""
-        order = Order(self.config.seed, len(self.index))
         size = self.config.global_batch(self.ranks.world)
-        keys = [self.index.key(order.sample_at(position)) for position in range(step * size, (step + 1) * size)]
+        keys = [self.index.key(self.order.sample_at(position)) for position in range(step * size, (step + 1) * size)]
         return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
 
     def save(self) -> Path:
@@ -116,7 +117,8 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
     engine = build_engine(model.core, config, ranks)
     trainable = {name: value for name, value in model.core.named_parameters() if value.requires_grad}
     ema = ShardedEma(trainable, ranks, config.ema.decay)
-    session = Session(config, ranks, index, model, engine, ema, 0, 0, counts, total)
+    order = Order(config.seed, len(index))
+    session = Session(config, ranks, index, model, engine, ema, 0, 0, counts, total, order)
     if start.checkpoint is not None:
         path = start.checkpoint
         progress = ranks.together(lambda: checkpoint.load(path, engine, ema, ranks))

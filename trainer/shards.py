@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -87,7 +88,7 @@ def open_shards(folders: Sequence[Path], statuses: Collection[str]) -> ShardInde
         taken = pc.is_in(status, value_set=pa.array(sorted(statuses), pa.string()))
         left_out.update(status.filter(pc.invert(taken)).to_pylist())
         table = table.filter(taken).select(["key", "shard", "offset", "size"])
-        tables.append(table.append_column("folder", pa.array([position] * table.num_rows, pa.int32())))
+        tables.append(table.append_column("folder", pa.array(np.full(table.num_rows, position, dtype=np.int32))))
     return ShardIndex(tuple(folders), pa.concat_tables(tables).combine_chunks(), dict(left_out))
 
 

@@ -84,6 +84,7 @@ def _train(config: TrainConfig, on_step: OnStep | None, restart: bool, ranks: Ra
     session = build(config, ranks, start)
     ranks.together(lambda: run_folder.prepare(config) if ranks.is_first else None)
     with Logbook(config, session.step, ranks.is_first) as logbook, _sigterm() as asked_to_stop:
+        logbook.samples(len(session.index), session.index.left_out)
         logbook.trainable(session.counts, session.core_parameters)
         stopped = _loop(session, logbook, asked_to_stop, on_step)
         if stopped:
@@ -120,7 +121,7 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
             if number == len(micro) - 1:
                 total = ranks.sum(total)
                 _stop_unless_finite(session, total, broken)
-            norm = engine.step(session.engine)
+            norm = engine.step(session.engine, config)
         session.ema.update()
         session.step += 1
         if norm is not None and not math.isfinite(norm):
