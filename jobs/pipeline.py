@@ -78,6 +78,7 @@ def run_pipeline(
     if not partitions:
         raise InputError(f"{where}: source", config.source, "has no partitions", "Check the path.")
     folder = RunFolder(config.folder)
+    folder.check_is_folder()
     view = progress or NoProgress()
     with_records = config.pack is None
     # Preflight comes before the folder is made, and spares the models of steps that have nothing left to do.
@@ -198,7 +199,11 @@ def _fingerprint(config: PipelineConfig, chain: Chain, partitions: Sequence[Part
 def _finished_manifest(folder: RunFolder, mark: str) -> RunManifest | None:
     if not folder.manifest.exists():
         return None
-    manifest = read_run_manifest(folder.path)
+    try:
+        manifest = read_run_manifest(folder.path)
+    except InputError as error:
+        mend = "Choose another folder; or delete that file, if the folder is of a run: what was committed is used."
+        raise InputError("output", str(folder.path), "holds a manifest.json that is of no run", mend) from error
     return manifest if manifest.status == "finished" and manifest.fingerprint == mark else None
 
 

@@ -65,6 +65,15 @@ class RunFolder:
         """The page for people."""
         return self.path / "report.html"
 
+    def check_is_folder(self) -> None:
+        """Check that the path is a folder or free.
+
+        Raises:
+            InputError: a file stands there.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError("output", str(self.path), "is a file", "Name a folder.")
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process; the lock ends with the process, however that ends.
@@ -72,6 +81,7 @@ class RunFolder:
         Raises:
             InputError: the folder cannot be written, or another run works in it.
         """
+        self.check_is_folder()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             stream = (self.path / ".lock").open("w")

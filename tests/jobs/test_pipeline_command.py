@@ -113,6 +113,16 @@ def test_a_changed_pack_replaces_the_runs_own_shards_only(pairs: Path, tmp_path:
         run(write_config(tmp_path / "c.yaml", pairs, source={"run_records": {"path": str(tmp_path / "other")}}))
 
 
+def test_an_output_that_is_something_else(pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is a file"):
+        run(write_config(tmp_path / "a.yaml", pairs, output=str(tmp_path / "file")))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "manifest.json").write_text('{"shards": []}')
+    with pytest.raises(InputError, match="is of no run"):
+        run(write_config(tmp_path / "b.yaml", pairs, output=str(tmp_path / "other")))
+
+
 def test_config_names() -> None:
     with pytest.raises(ConfigError, match="letters, digits"):
         parse_config(PipelineConfig, {"name": "a/b", "source": {"x": {}}}, "test")
