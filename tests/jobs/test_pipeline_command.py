@@ -95,7 +95,14 @@ def test_what_is_wrong_is_said_before_a_row_is_read(
 
 def test_a_wrong_call_is_one_line_and_exit_code_two(pairs: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "wrong.yaml", pairs, steps=[{"maks": {}}])
-    for arguments in (["run", config], ["masks", tmp_path / "none", "--output", tmp_path / "run"]):
+    output = ["--output", tmp_path / "run"]
+    for arguments in (
+        ["run", config],
+        ["masks", tmp_path / "none", *output],
+        ["filter", config, *output],
+        ["recaption", pairs, *output],
+        ["pack", pairs, *output],
+    ):
         done = editmill(*arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
         assert len(lines_of(done)) == 1 and len(done.stderr.strip().splitlines()) == 1
