@@ -15,7 +15,7 @@ LONGEST_SIDE = 640
 """Photographs are shrunk to this before edits are made, in pixels, as public sets are."""
 RECIPES = ("seed", "uniworld")
 """Mask recipes held against the known regions; the shards are made with `RECIPE`."""
-RECIPE = "uniworld"
+RECIPE = "seed"
 
 
 @dataclass(frozen=True)

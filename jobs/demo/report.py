@@ -104,7 +104,7 @@ def _mask_scores(scores: Sequence[MaskScore]) -> Table:
 
 
 def _losses(log: Sequence[Mapping[str, Any]]) -> Curve:
-    names = {"loss": "weighted (what is trained)", "unweighted_loss": "unweighted"}
+    names = {"loss": "weighted (what is trained)", "loss_inside": "inside the edit", "loss_outside": "outside"}
     series = {}
     for field, label in names.items():
         values = np.asarray([line[field] for line in log])
