@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import ray
 
 from jobs.runners.config import RunnerConfig
 from jobs.runners.errors import pack_error, raise_error
 from schemas.errors import EditmillError, InputError
+
+PROBE_S = 10.0
+"""How long a cluster may take to accept a connection, in seconds."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,22 +41,37 @@ def ray_session(config: RunnerConfig) -> Iterator[None]:
         # A token file in the user's home is of no use for a cluster that lives as long as this process.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         ray.init(
+            address="local",
             num_cpus=config.cores,
             object_store_memory=config.object_store_mib * 2**20,
             include_dashboard=False,
             **quiet,
         )
     else:
+        _probe(config.address)
         try:
             ray.init(address=config.address, **quiet)
         except (ConnectionError, ValueError) as error:
-            raise InputError(
-                "runner.address", config.address, "no Ray cluster answers there", "Check the address, or leave it out."
-            ) from error
+            raise _no_cluster(config.address) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _probe(address: str) -> None:
+    """Look whether anything listens at `host:port`; Ray by itself tries for minutes. "auto" names no host."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        host, port = parts.hostname, parts.port
+        if host is not None and port is not None:
+            socket.create_connection((host, port), timeout=PROBE_S).close()
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address) from error
+
+
+def _no_cluster(address: str) -> InputError:
+    return InputError("runner.address", address, "no Ray cluster answers there", "Check the address, or leave it out.")
 
 
 def cluster_cores() -> int:
