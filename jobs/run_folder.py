@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from jobs.chain import Plan, Stage
 from jobs.commits import Commit, CommittedFile, Finished, read_commit, write_commit
-from schemas.atomic import fingerprint, write_bytes
+from schemas.atomic import fingerprint, remove_partials, write_bytes
 from schemas.errors import InputError
 from schemas.outcomes import no_rejections
 
@@ -184,7 +184,13 @@ class RunFolder:
         return None
 
     def remove_strays(self, keep: set[str]) -> None:
-        """Delete from `records/` and `outcomes/` what a former input or config left; `keep` are relative names."""
+        """Delete from `records/` and `outcomes/` what a former input or config left, and partial files everywhere.
+
+        Args:
+            keep: names to keep, relative to the run folder.
+        """
+        for stage in sorted((self.path / "steps").iterdir()):
+            remove_partials(stage)
         for folder in ("records", "outcomes"):
             for path in sorted((self.path / folder).glob("*")):
                 if f"{folder}/{path.name}" not in keep:

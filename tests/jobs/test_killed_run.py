@@ -44,6 +44,7 @@ def test_killed_and_started_again(data: Path, tmp_path: Path, runner: list[str])
     for folder in ("shards", "outcomes"):
         assert tree(tmp_path / "broken", folder) == tree(data / "whole", folder)
     assert left == {path: path.stat().st_mtime_ns for path in left}
+    assert not list((tmp_path / "broken").rglob("*.partial"))
     log = [json.loads(line) for line in (tmp_path / "broken" / "log.jsonl").read_text().splitlines()]
     done = Counter((event["partition"], event["stage"]) for event in log if event["event"] == "committed")
     assert max(done.values()) == 1
