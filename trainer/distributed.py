@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -89,12 +88,15 @@ def start() -> Ranks:
     if use_cuda:
         torch.cuda.set_device(local_rank)
     if not distributed.is_initialized():
-        method = _rendezvous(world)
         backend = "nccl" if use_cuda else "gloo"
-        if method is None:
+        if RENDEZVOUS in os.environ:
+            distributed.init_process_group(backend, init_method=os.environ[RENDEZVOUS], rank=rank, world_size=world)
+        elif world > 1:
             distributed.init_process_group(backend)
         else:
-            distributed.init_process_group(backend, init_method=method, rank=rank, world_size=world)
+            store = distributed.HashStore()  # type: ignore[attr-defined]  # public, but missing in its __all__
+            distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+        atexit.register(stop)
     return Ranks(rank, world, local_rank, torch.device("cuda", local_rank) if use_cuda else torch.device("cpu"))
 
 
@@ -111,14 +113,6 @@ def _set_environment() -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "localhost")):
         os.environ.setdefault(name, value)
-
-
-def _rendezvous(world: int) -> str | None:
-    if RENDEZVOUS in os.environ:
-        return os.environ[RENDEZVOUS]
-    if world > 1 or "MASTER_PORT" in os.environ:
-        return None
-    return f"file://{Path(tempfile.mkdtemp(prefix='editmill-')) / 'rendezvous'}"
 
 
 def first_by_environment() -> bool:

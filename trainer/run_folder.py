@@ -105,7 +105,7 @@ def _lock(run: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise ConfigError("output", str(run), "another run is writing there", "Wait, or take another.") from error
+        raise ConfigError("output", str(run), "another run is writing there", "Wait for its end.") from error
     return descriptor
 
 

@@ -238,12 +238,16 @@ def main(arguments: list[str] | None = None) -> int:
         if is_first:
             sys.stderr.write(f"error: {error}\n")
         return 1 if isinstance(error, TrainingStopped) else 2
-    finally:
-        distributed.stop()
     if is_first and result.already_finished:
         sys.stderr.write(f"finished already, at step {result.step}: {result.export}\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    distributed.stop()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of the collectives may call back into an interpreter that is winding down, which aborts a rank whose work
+    # is long saved. There is nothing left to wind down.
+    os._exit(exit_code)
