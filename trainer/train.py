@@ -111,16 +111,16 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
         count = _count(session, micro, logbook)
         rate = engine.learning_rate_at(session.step, config)
         engine.set_learning_rate(session.engine, rate)
-        total, norm, broken = torch.zeros(7, dtype=torch.float64), None, []
+        parts, per_sample, norm = [], [], None
         for number, batch in enumerate(micro):
             weights, usable = batch.weights.to(ranks.device), batch.usable.to(ranks.device)
             errors = session.errors(batch)
             engine.backward(session.engine, local_objective(errors, weights, usable, count), config, ranks)
-            total += sums(errors, weights, batch.cells.to(ranks.device), usable).cpu()
-            broken += _broken(batch, errors)
+            parts.append(sums(errors, weights, batch.cells.to(ranks.device), usable))
+            per_sample.append(errors.detach().sum(dim=(1, 2, 3)))
             if number == len(micro) - 1:
-                total = ranks.sum(total)
-                _stop_unless_finite(session, total, broken)
+                total = ranks.sum(torch.stack(parts).sum(dim=0))
+                _stop_unless_finite(session, total, micro, per_sample)
             norm = engine.step(session.engine, config)
         session.ema.update()
         session.step += 1
@@ -172,16 +172,20 @@ def _count(session: Session, micro: list[MicroBatch], logbook: Logbook) -> float
     return float(count)
 
 
-def _broken(batch: MicroBatch, errors: torch.Tensor) -> list[tuple[str, str]]:
-    finite = torch.isfinite(errors.detach().sum(dim=(1, 2, 3))).tolist()
-    rows = zip(batch.keys, batch.shards, batch.usable.tolist(), finite, strict=True)
-    return [(key, shard) for key, shard, usable, is_finite in rows if usable and not is_finite]
-
-
-def _stop_unless_finite(session: Session, total: torch.Tensor, broken: list[tuple[str, str]]) -> None:
+def _stop_unless_finite(
+    session: Session, total: torch.Tensor, micro: list[MicroBatch], per_sample: list[torch.Tensor]
+) -> None:
     """Before the optimizer takes it in. `total` is the same on every rank, so that all of them stop."""
     if bool(torch.isfinite(total).all()):
         return
+    broken = [
+        (key, shard)
+        for batch, errors in zip(micro, per_sample, strict=True)
+        for key, shard, usable, finite in zip(
+            batch.keys, batch.shards, batch.usable.tolist(), torch.isfinite(errors).tolist(), strict=True
+        )
+        if usable and not finite
+    ]
     samples = [pair for part in session.ranks.gather(broken) for pair in part]
     named = "; ".join(f"{key} in {shard}" for key, shard in samples) or "no single sample's"
     raise TrainingStopped(
