@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from pipelines.metadata_filter.columns import FileColumns, as_record_column, file_columns
 from pipelines.metadata_filter.config import MetadataFilterConfig
-from pipelines.metadata_filter.discovery import ParquetFile, find_files, locate
 from pipelines.metadata_filter.rules import Rule, all_pass, bounded_columns, check_bounds_have_columns, rules
+from pipelines.parquet_files import ParquetFile, find_files, locate, read_footer, row_group_ranges
 from pipelines.source import Partition, Source, reject_repeats
 from pipelines.step import StepResult
 from schemas.atomic import fingerprint
@@ -59,11 +58,10 @@ class LaionParquet(Source[MetadataFilterConfig]):
         result: list[Partition] = []
         highest_score: list[float | None] = []
         for file in find_files(self.config.paths):
-            filesystem, inner = locate(file.path)
-            metadata = _footer(filesystem, inner, file.path)
+            metadata = read_footer(file.path)
             columns = self._columns(metadata.schema.to_arrow_schema(), file.path)
             highest_score += _highest_scores(metadata, columns)
-            for start, stop in _ranges(metadata, self.config.rows_per_partition):
+            for start, stop in row_group_ranges(metadata, self.config.rows_per_partition):
                 result.append(_partition(len(result), file, start, stop))
         if not result:
             raise InputError("paths", list(self.config.paths), "hold no row", "Name files with rows.")
@@ -78,7 +76,7 @@ class LaionParquet(Source[MetadataFilterConfig]):
         """
         filesystem, inner = locate(partition.path)
         groups = list(range(partition.start, partition.stop))
-        metadata = _footer(filesystem, inner, partition.path)
+        metadata = read_footer(partition.path)
         columns = self._columns(metadata.schema.to_arrow_schema(), partition.path)
         chain = rules(self.config, columns)
         keep = all_pass(chain)
@@ -162,32 +160,9 @@ class LaionParquet(Source[MetadataFilterConfig]):
         return pa.Table.from_arrays([pa.array(keys, pa.string()), *constants, reason, sentence], schema=OUTCOME.arrow)
 
 
-def _footer(filesystem: fs.FileSystem, inner: str, path: str) -> pq.FileMetaData:
-    try:
-        with filesystem.open_input_file(inner) as stream:
-            return pq.read_metadata(stream)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            "paths", path, f"is no whole Parquet file ({error})", "Leave it out or fetch it again."
-        ) from error
-
-
 def _partition(position: int, file: ParquetFile, start: int, stop: int) -> Partition:
     what = [file.path, start, stop, file.bytes, file.changed_ns]
     return Partition(f"{position:05d}-{fingerprint(what)}", file.path, start, stop)
-
-
-def _ranges(metadata: pq.FileMetaData, rows_wanted: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges of row groups, each with at least one row and at most `rows_wanted` rows or one row group."""
-    start, rows = 0, 0
-    for group in range(metadata.num_row_groups):
-        more = metadata.row_group(group).num_rows
-        if rows and rows + more > rows_wanted:
-            yield start, group
-            start, rows = group, 0
-        rows += more
-    if rows:
-        yield start, metadata.num_row_groups
 
 
 def _highest_scores(metadata: pq.FileMetaData, columns: FileColumns) -> list[float | None]:

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from pipelines.recaption.config import OpenAIEndpointConfig, RecaptionConfig
 from pipelines.recaption.prompt import PromptFile
 from schemas.errors import RowRejected
 
@@ -41,14 +40,3 @@ class CaptionBackend(Protocol):
         Raises:
             EditmillError: no image at all can be described (the key is refused, the model is gone).
         """
-
-
-def make_backend(config: RecaptionConfig) -> CaptionBackend:
-    """The backend that `config` names. Imports only what that one needs."""
-    if isinstance(config.backend, OpenAIEndpointConfig):
-        from pipelines.recaption.openai_endpoint import OpenAIEndpoint
-
-        return OpenAIEndpoint(config.backend, config)
-    from pipelines.recaption.local_transformers import LocalTransformers
-
-    return LocalTransformers(config.backend, config)

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from pipelines.recaption.backend import CaptionBackend, Reply, make_backend
+from pipelines.recaption.backend import CaptionBackend, Reply
+from pipelines.recaption.backends import make_backend
 from pipelines.recaption.config import RecaptionConfig
 from pipelines.recaption.prompt import Prompt, load_prompt
 from pipelines.recaption.validation import caption_text

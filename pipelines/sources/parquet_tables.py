@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.metadata_filter.discovery import ParquetFile, find_files, locate
+from pipelines.parquet_files import ParquetFile, find_files, locate, read_footer, row_group_ranges
 from pipelines.source import Partition
 from schemas.atomic import fingerprint
 from schemas.errors import InputError, SchemaError
@@ -34,12 +34,12 @@ def row_group_partitions(
     """
     partitions: list[Partition] = []
     for file in find_files(paths):
-        footer = _footer(file.path)
+        footer = read_footer(file.path)
         columns = footer.schema.to_arrow_schema().names
         missing = [name for name in needed if name not in columns]
         if missing:
             raise SchemaError(file.path, columns, f"lacks the columns {', '.join(missing)}", mend)
-        for start, stop in _ranges(footer, rows_per_partition):
+        for start, stop in row_group_ranges(footer, rows_per_partition):
             partitions.append(_partition(len(partitions), file, start, stop))
     if not partitions:
         raise InputError("paths", list(paths), "hold no row", "Name files with rows.")
@@ -126,29 +126,6 @@ def renamed(table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
 def _struct(data: pa.Array, path: pa.Array, is_null: pa.Array | None = None) -> pa.Array:
     nulls = data.is_null() if is_null is None else is_null
     return pa.StructArray.from_arrays([data, path], fields=list(IMAGE_TYPE), mask=nulls)
-
-
-def _footer(path: str) -> pq.FileMetaData:
-    filesystem, inner = locate(path)
-    try:
-        with filesystem.open_input_file(inner) as stream:
-            return pq.read_metadata(stream)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            "paths", path, f"is no whole Parquet file ({error})", "Leave it out or fetch it again."
-        ) from error
-
-
-def _ranges(footer: pq.FileMetaData, rows_wanted: int) -> Iterator[tuple[int, int]]:
-    start, rows = 0, 0
-    for group in range(footer.num_row_groups):
-        more = footer.row_group(group).num_rows
-        if rows and rows + more > rows_wanted:
-            yield start, group
-            start, rows = group, 0
-        rows += more
-    if rows:
-        yield start, footer.num_row_groups
 
 
 def _partition(position: int, file: ParquetFile, start: int, stop: int) -> Partition:

@@ -1,13 +1,15 @@
-"""Which Parquet files a path, a folder or a glob means, on any file system that pyarrow or fsspec reaches."""
+"""Which Parquet files a path, a folder or a glob means, on any file system that pyarrow or fsspec reaches; and their
+footers, cut into ranges of row groups."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow import fs
 
 from schemas.errors import InputError
@@ -67,6 +69,36 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
             ) from error
         return fs.PyFileSystem(fs.FSSpecHandler(through_fsspec)), inner
     return filesystem, inner
+
+
+def read_footer(path: str) -> pq.FileMetaData:
+    """The footer of a Parquet file.
+
+    Raises:
+        InputError: it is no whole Parquet file.
+    """
+    filesystem, inner = locate(path)
+    try:
+        with filesystem.open_input_file(inner) as stream:
+            return pq.read_metadata(stream)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            "paths", path, f"is no whole Parquet file ({error})", "Leave it out or fetch it again."
+        ) from error
+
+
+def row_group_ranges(footer: pq.FileMetaData, rows_wanted: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of row groups (stop exclusive), each with at least one row and at most `rows_wanted` rows or
+    one row group."""
+    start, rows = 0, 0
+    for group in range(footer.num_row_groups):
+        more = footer.row_group(group).num_rows
+        if rows and rows + more > rows_wanted:
+            yield start, group
+            start, rows = group, 0
+        rows += more
+    if rows:
+        yield start, footer.num_row_groups
 
 
 def _expand(path: str) -> list[ParquetFile]:
