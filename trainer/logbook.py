@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from schemas.atomic import write_bytes
 from trainer.config import TrainConfig
 from trainer.loader import BadSample
 from trainer.run_folder import LOG, SKIPPED, TENSORBOARD
@@ -115,4 +116,4 @@ def keep_steps(path: Path, last_step: int) -> None:
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if line.endswith("\n") and json.loads(line)["step"] <= last_step:
             kept.append(line)
-    path.write_text("".join(kept), encoding="utf-8")
+    write_bytes(path, "".join(kept).encode())

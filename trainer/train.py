@@ -29,7 +29,7 @@ from trainer.errors import TrainingStopped
 from trainer.export import EXPORT, export
 from trainer.loader import MicroBatch
 from trainer.logbook import Logbook
-from trainer.reduction import global_count, local_objective, report, sums
+from trainer.reduction import LossReport, global_count, local_objective, report, sums
 from trainer.session import Session, build
 
 OnStep = Callable[[dict[str, Any]], None]
@@ -128,20 +128,7 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
             raise TrainingStopped(
                 f"gradient norm at step {session.step}", norm, "is not finite", "Lower the learning rate."
             )
-        losses = report(total, config.weighting)
-        record = {
-            "step": session.step,
-            "loss": losses.loss,
-            "loss_unweighted": losses.plain,
-            "mean_weight": losses.mean_weight,
-            "loss_inside": losses.inside,
-            "loss_outside": losses.outside,
-            "gradient_norm": norm,
-            "learning_rate": rate,
-            "samples": losses.samples,
-            "samples_per_second": round(losses.samples / (time.perf_counter() - began), 4),
-            "keys": session.keys_digest(session.step - 1),
-        }
+        record = _record(session, report(total, config.weighting), norm, rate, time.perf_counter() - began)
         logbook.step(record)
         if on_step is not None and ranks.is_first:
             on_step(record)
@@ -151,6 +138,23 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
         if stop and session.step < config.steps:
             return True
     return False
+
+
+def _record(session: Session, losses: LossReport, norm: float | None, rate: float, seconds: float) -> dict[str, Any]:
+    """The line of log.jsonl for the step just done."""
+    return {
+        "step": session.step,
+        "loss": losses.loss,
+        "loss_unweighted": losses.plain,
+        "mean_weight": losses.mean_weight,
+        "loss_inside": losses.inside,
+        "loss_outside": losses.outside,
+        "gradient_norm": norm,
+        "learning_rate": rate,
+        "samples": losses.samples,
+        "samples_per_second": round(losses.samples / seconds, 4),
+        "keys": session.keys_digest(session.step - 1),
+    }
 
 
 def _count(session: Session, micro: list[MicroBatch], logbook: Logbook) -> float:

@@ -52,6 +52,8 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("changes", [
+    {"zero_stage": 0, "weighting": {"normalise": "per_sample"}},
+    {"zero_stage": 1, "dtype": "bfloat16"},
     {"zero_stage": 2, "gradient_accumulation": 2},
     {"zero_stage": 3, "dtype": "bfloat16", "weighting": {"normalise": "per_batch"}},
 ])  # fmt: skip
