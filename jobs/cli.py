@@ -58,6 +58,9 @@ for _name, _function in COMMANDS.items():
     app.command(_name)(_function)
 
 
+_INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line. Every `EditmillError` becomes one line on standard error and exit code 2."""
     try:
@@ -65,6 +68,8 @@ def main() -> None:
     except EditmillError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.secho("interrupted: what was committed stays; run the same command again to go on", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        # Typer turns Ctrl-C into this exit, without a word.
+        if end.code == _INTERRUPTED:
+            typer.secho("interrupted: what was committed stays; run the same command again to go on", err=True)
+        raise

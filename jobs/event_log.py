@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from schemas.atomic import canonical_json
+from schemas.atomic import canonical_json, writing
 
 
 class EventLog:
@@ -22,5 +22,5 @@ class EventLog:
     def write(self, event: str, **values: Any) -> None:
         """Append `{"event": ..., "time": ..., **values}`; the time is UTC, ISO 8601."""
         line = canonical_json({"event": event, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **values})
-        with self.path.open("a", encoding="utf-8") as stream:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")

@@ -13,6 +13,7 @@ from rich.table import Table
 from jobs.build import build_chain
 from jobs.config import PipelineConfig
 from jobs.pipeline import RunReport, run_pipeline
+from jobs.places import check_places
 from jobs.progress import progress_for
 from jobs.report.counts import counts_rows
 from schemas.config import parse_config
@@ -51,6 +52,7 @@ def check_only(values: Mapping[str, Any], where: str) -> None:
     """
     config = parse_config(PipelineConfig, values, where)
     chain = build_chain(config, where)
+    check_places(config, chain.plan.source)
     for step in chain.steps:
         step.preflight()
     partitions = chain.plan.source.partitions()

@@ -16,6 +16,7 @@ from jobs.chain import Chain
 from jobs.commits import Commit, CommittedFile, Finished
 from jobs.config import PipelineConfig
 from jobs.event_log import EventLog
+from jobs.places import check_places
 from jobs.progress import NoProgress, ProgressView
 from jobs.report.counts import StageCounts, Tally
 from jobs.report.run_page import run_page
@@ -73,12 +74,12 @@ def run_pipeline(
     """
     start = time.monotonic()
     chain = build_chain(config, where)
+    check_places(config, chain.plan.source)
     config = resolved(config, chain)
     partitions = chain.plan.source.partitions()
     if not partitions:
         raise InputError(f"{where}: source", config.source, "has no partitions", "Check the path.")
     folder = RunFolder(config.folder)
-    folder.check_is_folder()
     view = progress or NoProgress()
     with_records = config.pack is None
     # Preflight comes before the folder is made, and spares the models of steps that have nothing left to do.

@@ -77,8 +77,8 @@ def write_preview(shards: Path, output: Path, options: PreviewOptions) -> Previe
 
     Raises:
         ConfigError: the weighting or its cap is wrong.
-        InputError: `shards` is no packed folder or holds no sample, none could be decoded, or `output` cannot be
-            written.
+        InputError: `shards` is no packed folder or holds no sample, or none could be decoded.
+        OutputError: `output` cannot be written.
         SchemaVersionError, ShardError: as `pipelines.shards.read.open_packed`.
     """
     formula = check_weighting(options.weighting, options.max_weight).formula
@@ -112,9 +112,6 @@ def write_preview(shards: Path, output: Path, options: PreviewOptions) -> Previe
         subtitle += f" · {options.weighting} weighting, w(x) = {formula}{cap}"
     scale = top if is_edit else None
     sheet, page = output / SHEET_NAME, output / PAGE_NAME
-    try:
-        write_bytes(sheet, encode_png(contact_sheet(cards, title, subtitle, scale)))
-        write_bytes(page, preview_page(cards, title, subtitle, scale).encode())
-    except OSError as error:
-        raise InputError("output", str(output), f"cannot be written ({error})", "Choose another folder.") from error
+    write_bytes(sheet, encode_png(contact_sheet(cards, title, subtitle, scale)))
+    write_bytes(page, preview_page(cards, title, subtitle, scale).encode())
     return Preview(sheet, page, tuple(cards), tuple(looks), tuple(undecodable))

@@ -27,10 +27,12 @@ import pyarrow.parquet as pq
 
 from jobs.chain import Plan, Stage
 from jobs.commits import Commit, CommittedFile, Finished, read_commit, write_commit
-from schemas.atomic import fingerprint, remove_partials, write_bytes
+from schemas.atomic import PARTIAL_SUFFIX, fingerprint, remove_partials, write_bytes
 from schemas.errors import InputError
 from schemas.outcomes import no_rejections
 
+LOCK = ".lock"
+"""File in a run folder that is held with flock while a run works there."""
 ROW_GROUP = 256
 """Rows in a row group: small, because rows hold images and viewers read whole row groups."""
 
@@ -65,14 +67,26 @@ class RunFolder:
         """The page for people."""
         return self.path / "report.html"
 
-    def check_is_folder(self) -> None:
-        """Check that the path is a folder or free.
+    def check_is_free_or_ours(self) -> None:
+        """Check that the path is free, or the folder of a run; changes nothing.
 
         Raises:
-            InputError: a file stands there.
+            InputError: it or one of its parents is a file, or it is a folder of something else.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError("output", str(self.path), "is a file", "Name a folder.")
+        standing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not standing.is_dir():
+            rule = "is a file" if standing == self.path else f"cannot be made, since {standing} is a file"
+            raise InputError("output", str(self.path), rule, "Name a folder.")
+        if standing != self.path or self.manifest.exists() or (self.path / "steps").exists():
+            return
+        # A run that was killed before its first commit may have left these.
+        early = {self.config.name, self.log.name, LOCK}
+        names = sorted(path.name for path in self.path.iterdir())
+        foreign = [name for name in names if name not in early and not name.endswith(PARTIAL_SUFFIX)]
+        if foreign:
+            raise InputError(
+                "output", str(self.path), f"holds files that no run wrote ({foreign[0]})", "Name a new or empty folder."
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -81,10 +95,9 @@ class RunFolder:
         Raises:
             InputError: the folder cannot be written, or another run works in it.
         """
-        self.check_is_folder()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            stream = (self.path / ".lock").open("w")
+            stream = (self.path / LOCK).open("w")
         except OSError as error:
             raise InputError(
                 "output", str(self.path), f"cannot be written ({error.strerror})", "Choose another folder."

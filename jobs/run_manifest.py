@@ -79,6 +79,10 @@ def read_run_manifest(folder: Path) -> RunManifest:
         raise InputError(
             "run folder", str(folder), "has no manifest.json", "Name a folder that editmill wrote as a run."
         ) from error
+    except NotADirectoryError as error:
+        raise InputError(
+            "run folder", str(folder), "is no folder", "Name a folder that editmill wrote as a run."
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError("run folder", str(path), f"cannot be parsed ({error})", "Run the pipeline again.") from error
     version = values.get("run_manifest_version") if isinstance(values, dict) else None

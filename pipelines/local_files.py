@@ -30,7 +30,7 @@ def resolve_below(root: Path, name: str, allow_outside: bool) -> tuple[Path, str
     """
     base = os.path.abspath(root)
     path = os.path.normpath(os.path.join(base, name))
-    if path.startswith(base.rstrip(os.sep) + os.sep):
+    if path == base or path.startswith(base.rstrip(os.sep) + os.sep):
         return Path(path), Path(os.path.relpath(path, base)).as_posix()
     if not allow_outside:
         raise RowRejected("image_outside", f"'{name}' leads out of the folder of the data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -10,8 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from schemas.errors import OutputError
+
 PARTIAL_SUFFIX = ".partial"
 """Suffix of a file being written. A reader never opens one; a writer started again may delete those it finds."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block, which writes `path`, into an `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        mend = "Free space there." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose another place."
+        raise OutputError("output", str(path), f"cannot be written ({reason})", mend) from error
 
 
 @contextmanager
@@ -23,18 +37,22 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
 
     Args:
         path: the final name; its folder is made if missing.
+
+    Raises:
+        OutputError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
-    try:
-        with aside.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with aside.open("wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

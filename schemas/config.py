@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -53,12 +53,32 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("config file", str(path), f"cannot be read ({error})", "Check the path.") from error
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = "?" if error.problem_mark is None else error.problem_mark.line + 1
+        raise ConfigError(
+            f"{path}, line {line}", error.problem, "must be YAML in which no key stands twice", "Correct the line."
+        ) from error
     except yaml.YAMLError as error:
-        raise ConfigError(str(path), str(error), "must be YAML", "Correct the line named.") from error
+        raise ConfigError(str(path), str(error), "must be YAML", "Correct the file.") from error
     if not isinstance(values, dict):
         raise ConfigError(str(path), type(values).__name__, "must hold a mapping of keys to values", "See configs/.")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain values; a key that stands twice, of which YAML would take the last, is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the base, once the keys are known to differ."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        values: dict[Any, Any] = super().construct_mapping(node, deep)
+        return values
 
 
 def _config_error(config_class: type[BaseModel], error: ValidationError, where: str) -> ConfigError:
@@ -80,7 +100,10 @@ def _known_keys(config_class: type[BaseModel], location: tuple[int | str, ...]) 
     current: type[BaseModel] = config_class
     for part in location:
         field = current.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return list(current.model_fields)
-        current = field.annotation
+        # `Section | None` has the section among its arguments.
+        kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not sections:
+            break
+        current = sections[0]
     return list(current.model_fields)

@@ -24,7 +24,8 @@ class EditmillError(Exception):
         super().__init__(field, value, rule, mend)
 
     def __str__(self) -> str:
-        return f"{self.field} = {_short(self.value)}: {self.rule}. {self.mend}"
+        # Messages of libraries, which rules quote, may have several lines.
+        return " ".join(f"{self.field} = {_short(self.value)}: {self.rule}. {self.mend}".split())
 
 
 class ConfigError(EditmillError):
@@ -41,6 +42,10 @@ class SchemaVersionError(SchemaError):
 
 class InputError(EditmillError):
     """An input path is missing, or is not the kind of file it should be."""
+
+
+class OutputError(EditmillError):
+    """An output cannot be written: the disk is full, a file stands in the way, or the place is read-only."""
 
 
 class ShardError(EditmillError):

@@ -78,6 +78,10 @@ def read_manifest(folder: Path) -> ShardManifest:
         raise InputError(
             "shards", str(folder), f"has no {MANIFEST_NAME}", "Name a folder that `editmill pack` finished."
         ) from error
+    except NotADirectoryError as error:
+        raise InputError(
+            "shards", str(folder), "is no folder", "Name a folder that `editmill pack` finished."
+        ) from error
     except (OSError, ValueError) as error:
         raise ShardError("manifest", str(path), f"cannot be parsed ({error})", "Pack again.") from error
     version = values.get("manifest_version") if isinstance(values, dict) else None
@@ -88,4 +92,11 @@ def read_manifest(folder: Path) -> ShardManifest:
     try:
         return ShardManifest.model_validate(values)
     except ValidationError as error:
-        raise ShardError("manifest", str(path), f"is not a shard manifest ({error})", "Pack again.") from error
+        first = error.errors()[0]
+        what = ": ".join((".".join(map(str, first["loc"])) or "all of it", first["msg"]))
+        raise ShardError(
+            "manifest",
+            str(path),
+            f"is not a shard manifest ({what})",
+            "Name the folder of the shards (in a run folder that is shards/), or pack again.",
+        ) from error

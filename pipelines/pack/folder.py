@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.pack.config import PackConfig
 from pipelines.pack.shard import WORK_FOLDER, is_in_place
-from schemas.atomic import PARTIAL_SUFFIX, remove_partials, sync_folder, write_json
+from schemas.atomic import PARTIAL_SUFFIX, remove_partials, sync_folder, write_json, writing
 from schemas.errors import InputError, SchemaVersionError, ShardError
 from schemas.layout import INDEX_NAME, MANIFEST_NAME, PARQUET_FOLDER, WEBDATASET_FOLDER
 from schemas.manifest import ShardManifest, read_manifest
@@ -36,15 +36,18 @@ def finished_manifest(out: Path, fingerprint: str) -> ShardManifest | None:
     return manifest
 
 
-def begin(out: Path, fingerprint: str, config: PackConfig, overwrite: bool) -> None:
-    """Make `out` ready for this packing: fresh, or as a killed one of the same fingerprint left it.
+def check_output(out: Path) -> None:
+    """Check, before anything is read, that shards can come to `out`; changes nothing.
 
     Raises:
-        InputError: `out` is no folder, holds foreign files, or another packing and `overwrite` is False.
+        InputError: `out` or one of its parents is a file, or it holds foreign files.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError("packed folder", str(out), "is no folder", "Name a new or empty folder.")
-    out.mkdir(parents=True, exist_ok=True)
+    standing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not standing.is_dir():
+        rule = "is no folder" if standing == out else f"cannot be made, since {standing} is a file"
+        raise InputError("packed folder", str(out), rule, "Name a new or empty folder.")
+    if standing != out:
+        return
     foreign = sorted(
         path.name for path in out.iterdir() if path.name not in OURS and not path.name.endswith(PARTIAL_SUFFIX)
     )
@@ -52,6 +55,18 @@ def begin(out: Path, fingerprint: str, config: PackConfig, overwrite: bool) -> N
         raise InputError(
             "packed folder", str(out), f"holds files that packing did not write ({foreign[0]})", "Name an empty folder."
         )
+
+
+def begin(out: Path, fingerprint: str, config: PackConfig, overwrite: bool) -> None:
+    """Make `out` ready for this packing: fresh, or as a killed one of the same fingerprint left it.
+
+    Raises:
+        InputError: as `check_output`; or `out` holds another packing, and `overwrite` is False.
+        OutputError: it cannot be made.
+    """
+    check_output(out)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     job = _job_fingerprint(out)
     if job is None and (out / MANIFEST_NAME).exists():
         manifest = _manifest(out)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.pack.config import PackConfig
-from pipelines.pack.folder import begin, finish, finished_manifest
+from pipelines.pack.folder import begin, check_output, finish, finished_manifest
 from pipelines.pack.plan import plan_shards
 from pipelines.pack.rows import Loader
 from pipelines.pack.shard import ShardJob, write_shard
@@ -82,6 +82,7 @@ def pack(
         InputError: there are no rows; or `out` holds something else.
         SchemaError: a partition is not the record that the config names.
     """
+    check_output(out)
     tell = progress or _silent
     surveys = list(_counted(run_map(partial(survey, config=config), list(loaders)), "survey", len(loaders), tell))
     rows_in = sum(one.rows_in for one in surveys)

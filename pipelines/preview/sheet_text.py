@@ -74,6 +74,8 @@ def wrap(text: str, size: int, width: int, limit: int) -> list[str]:
 
     Broken at spaces; a word wider than a line (or text in a script without spaces) is broken where the line ends.
     """
+    # What lies beyond is never seen, and measuring a text of a million letters would take hours.
+    text = text[: (limit + 1) * width]
     font, lines, line = face_for(text, size), [], ""
     for word in text.split():
         joined = f"{line} {word}" if line else word
@@ -83,7 +85,8 @@ def wrap(text: str, size: int, width: int, limit: int) -> list[str]:
         if line:
             lines.append(line)
         while font.getlength(word) > width and len(word) > 1:
-            fits = next(end for end in range(len(word) - 1, 0, -1) if end == 1 or font.getlength(word[:end]) <= width)
+            ends = range(min(len(word) - 1, width), 0, -1)
+            fits = next(end for end in ends if end == 1 or font.getlength(word[:end]) <= width)
             lines.append(word[:fits])
             word = word[fits:]
         line = word

@@ -66,7 +66,7 @@ def _samples(stream: BinaryIO, name: str, ends_with_zeros: bool) -> Iterator[Tar
         if not any(header):
             whole = len(header) == _BLOCK and stream.read(_BLOCK) == bytes(_BLOCK) if ends_with_zeros else not header
             if not whole:
-                raise ShardError(name, f"ends at byte {offset}", "is cut off", _MEND)
+                raise ShardError(name, f"at byte {offset}", "is cut off", _MEND)
             break
         member, data = _member(stream, header, name, offset)
         member_key, _, suffix = member.partition(".")

@@ -17,7 +17,7 @@ from pipelines.sources.jsonl_lines import Line, jsonl_files, line_number, line_p
 from pipelines.sources.place_key import place_key
 from pipelines.step import StepResult
 from schemas.config import Config
-from schemas.errors import RowRejected, SchemaError
+from schemas.errors import InputError, RowRejected, SchemaError
 from schemas.keys import pair_key
 from schemas.outcomes import rejections
 from schemas.record import RecordSchema
@@ -85,9 +85,12 @@ class EditPairsJsonl(Source[EditPairsJsonlConfig]):
         """Ranges of lines, in the order of the files.
 
         Raises:
-            InputError: the path is missing or holds no line.
+            InputError: the path is missing or holds no line; the image root is no folder.
             SchemaError: none of the first lines has the fields that a pair must have.
         """
+        root = self.config.image_root
+        if root is not None and not Path(root).is_dir():
+            raise InputError("image_root", root, "is no folder", "Name the folder of the images.")
         partitions = line_partitions(jsonl_files(Path(self.config.path)), self.config.rows_per_partition)
         self._look_at_fields(partitions[0])
         return partitions
@@ -118,6 +121,8 @@ class EditPairsJsonl(Source[EditPairsJsonlConfig]):
         values = _object(line)
         names = self._value(values, "references")
         names = [names] if isinstance(names, str) else names
+        if names is None:
+            raise RowRejected("field_missing", "'references' is missing or empty")
         if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
             raise RowRejected("field_type", "references must be a path or a list of paths")
         target_name = self._value(values, "target")

@@ -21,7 +21,7 @@ from jobs.preview_job import PreviewOptions, write_preview
 from pipelines.pack import PackConfig, pack
 from pipelines.preview.look import plain
 from schemas.config import parse_config
-from schemas.errors import ConfigError, InputError, ShardError
+from schemas.errors import ConfigError, InputError, OutputError, ShardError
 from schemas.images import encode_mask
 from schemas.keys import image_key, pair_key
 from schemas.masks import MaskStatus, max_pool
@@ -196,7 +196,7 @@ def test_wrong_calls_are_told_before_anything_is_written(shards: Path, tmp_path:
         write_preview(cut, tmp_path / "look", PreviewOptions())
     assert not (tmp_path / "look").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_preview(shards, tmp_path / "file", PreviewOptions())
 
 

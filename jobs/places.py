@@ -1,0 +1,32 @@
+"""Where a run may write, checked before a row is read: a run must destroy neither its input nor somebody's files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.config import PipelineConfig
+from jobs.run_folder import RunFolder
+from jobs.run_records import RunRecords
+from pipelines.pack import check_output
+from pipelines.source import Source
+from schemas.errors import InputError
+
+
+def check_places(config: PipelineConfig, source: Source[Any]) -> None:
+    """Check the run folder and the folder of the shards; changes nothing.
+
+    Raises:
+        InputError: one of them cannot be a folder or holds something else; the run folder is the run that is read, or
+            lies in the folder of the shards.
+    """
+    RunFolder(config.folder).check_is_free_or_ours()
+    place = config.folder.resolve()
+    if isinstance(source, RunRecords) and source.config.path.resolve() == place:
+        raise InputError("output", str(config.folder), "is the run that is read", "Name another folder.")
+    if config.shards is None:
+        return
+    check_output(config.shards)
+    if place.is_relative_to(config.shards.resolve()):
+        raise InputError(
+            "pack.output", str(config.shards), "must not hold the run folder", "Name another folder for the shards."
+        )
