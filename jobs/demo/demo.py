@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -36,8 +37,11 @@ class Demo:
     """One demo in one folder."""
 
     def __init__(self, plan: DemoPlan, console: Console) -> None:
-        # The libraries' own bars over files of a few kilobytes would drown the demo's.
+        # The libraries' own bars over files of a few kilobytes, and their word that there is no GPU, would drown the
+        # demo's.
         os.environ.setdefault("TQDM_DISABLE", "1")
+        if not torch.cuda.is_available():
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
         self.plan = plan
         self.console = console
         self._part = 0
