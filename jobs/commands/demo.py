@@ -17,7 +17,7 @@ def demo(
         RunnerKind.ray
     ),
     workers: Annotated[int, typer.Option(min=1, help="Ray: cores to use.")] = 2,
-    train_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of the training run.")] = 160,
+    train_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of the training run.")] = 240,
     seed: Annotated[int, typer.Option(min=0, help="Of edits, weights, order and noise.")] = 0,
     data_only: Annotated[bool, typer.Option("--data-only", help="Stop after the shards: no training.")] = False,
 ) -> None:
