@@ -27,8 +27,9 @@ import pyarrow.parquet as pq
 
 from jobs.chain import Plan, Stage
 from jobs.commits import Commit, CommittedFile, Finished, read_commit, write_commit
-from schemas.atomic import PARTIAL_SUFFIX, fingerprint, remove_partials, write_bytes
+from schemas.atomic import fingerprint, remove_partials, write_bytes
 from schemas.errors import InputError
+from schemas.folders import check_can_be_folder, check_holds_only
 from schemas.outcomes import no_rejections
 
 LOCK = ".lock"
@@ -73,20 +74,10 @@ class RunFolder:
         Raises:
             InputError: it or one of its parents is a file, or it is a folder of something else.
         """
-        standing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
-        if not standing.is_dir():
-            rule = "is a file" if standing == self.path else f"cannot be made, since {standing} is a file"
-            raise InputError("output", str(self.path), rule, "Name a folder.")
-        if standing != self.path or self.manifest.exists() or (self.path / "steps").exists():
-            return
-        # A run that was killed before its first commit may have left these.
-        early = {self.config.name, self.log.name, LOCK}
-        names = sorted(path.name for path in self.path.iterdir())
-        foreign = [name for name in names if name not in early and not name.endswith(PARTIAL_SUFFIX)]
-        if foreign:
-            raise InputError(
-                "output", str(self.path), f"holds files that no run wrote ({foreign[0]})", "Name a new or empty folder."
-            )
+        check_can_be_folder(self.path, "output")
+        if not self.manifest.exists() and not (self.path / "steps").exists():
+            # What a run that was killed before its first commit may have left.
+            check_holds_only(self.path, "output", (self.config.name, self.log.name, LOCK), "no run")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

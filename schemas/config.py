@@ -57,7 +57,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = "?" if error.problem_mark is None else error.problem_mark.line + 1
         raise ConfigError(
-            f"{path}, line {line}", error.problem, "must be YAML in which no key stands twice", "Correct the line."
+            f"{path}, line {line}", error.problem, "must be YAML, with each key once", "Correct the line."
         ) from error
     except yaml.YAMLError as error:
         raise ConfigError(str(path), str(error), "must be YAML", "Correct the file.") from error

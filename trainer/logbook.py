@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from schemas.atomic import write_bytes
+from schemas.atomic import write_bytes, writing
 from trainer.config import TrainConfig
 from trainer.loader import BadSample
 from trainer.run_folder import LOG, SKIPPED, TENSORBOARD
@@ -104,7 +104,7 @@ class Logbook:
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
     """Append one JSON object as a line."""
-    with path.open("a", encoding="utf-8") as stream:
+    with writing(path), path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import yaml
 
-from schemas.atomic import write_bytes
+from schemas.atomic import write_bytes, writing
 from schemas.errors import ConfigError
+from schemas.folders import check_can_be_folder, check_holds_only
 from trainer.checkpoint import CHECKPOINTS, complete_checkpoints, read_progress
 from trainer.config import TrainConfig
 from trainer.distributed import Ranks
@@ -87,6 +88,8 @@ def held(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
 
     Raises:
         ConfigError: another run holds it.
+        InputError: it cannot be a folder, or holds something else than a training run.
+        OutputError: it cannot be made.
     """
     lock = ranks.together(lambda: _lock(Path(config.output)) if ranks.is_first else None)
     try:
@@ -97,10 +100,13 @@ def held(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
 
 
 def _lock(run: Path) -> int:
-    if run.exists() and not run.is_dir():
-        raise ConfigError("output", str(run), "is a file", "Name a folder.")
-    run.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    check_can_be_folder(run, "output")
+    if not (run / CHECKPOINTS).exists():
+        # What a run that was killed before its first checkpoint may have left.
+        check_holds_only(run, "output", (CONFIG, LOCK, LOG, SKIPPED, TENSORBOARD), "no training")
+    with writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -103,7 +103,7 @@ def read_sample(path: Path, offset: int, size: int) -> EncodedSample:
             data = os.pread(stream.fileno(), size, offset)
         if len(data) != size:
             raise RowRejected("sample_truncated", f"{path.name} ends {size - len(data)} bytes before the sample does")
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             members = {}
             for member in archive:
                 content = archive.extractfile(member)

@@ -61,9 +61,10 @@ class EditProcessor:
         images = [_checked(image) for row in references for image in row]
         vlm = self.vlm_processor(
             text=texts, images=images, padding=True, padding_side="right", return_mm_token_type_ids=True,
-            return_tensors="pt",
+            return_tensors="pt", input_data_format="channels_last",
         )  # fmt: skip
-        siglip = self.siglip_processor(images=images, return_tensors="pt")
+        # Said outright, since three or four pixels could as well be channels.
+        siglip = self.siglip_processor(images=images, return_tensors="pt", input_data_format="channels_last")
         rows, positions = torch.nonzero(vlm["input_ids"] == self.vision_end_id, as_tuple=True)
         return EditInputs(
             input_ids=vlm["input_ids"],

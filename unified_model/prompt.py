@@ -15,6 +15,9 @@ PROMPT_VERSION = 1
 
 SYSTEM_PROMPT = "You are a helpful assistant."
 
+MAX_INSTRUCTION = 10_000
+"""Characters, inclusive. Attention grows with the square of the length: one runaway text would exhaust the memory."""
+
 
 def edit_messages(instruction: str, references: int) -> list[dict[str, Any]]:
     """The chat of one edit: the system prompt, then the references in order followed by the instruction.
@@ -27,11 +30,13 @@ def edit_messages(instruction: str, references: int) -> list[dict[str, Any]]:
         messages for a Qwen2.5-VL chat template, whose image entries hold no image (those go to the processor).
 
     Raises:
-        InputError: an empty instruction, or no reference.
+        InputError: an empty instruction, one that is too long, or no reference.
     """
     text = instruction.strip()
     if not text:
         raise InputError("instruction", instruction, "must not be empty", "Say what to change.")
+    if len(text) > MAX_INSTRUCTION:
+        raise InputError("instruction", text, f"has {len(text)} characters; at most {MAX_INSTRUCTION}", "Shorten it.")
     if references < 1:
         raise InputError("references", references, "must hold at least one image", "Give the image to edit.")
     images: list[dict[str, str]] = [{"type": "image"} for _ in range(references)]

@@ -60,13 +60,17 @@ def edit(
 
         editmill edit --checkpoint runs/first/export --image photo.jpg --instruction "Make the car red" --output red.png
     """
+    from schemas.folders import check_can_be_folder
     from unified_model.checkpoint import checkpoint_folder, whole_model_of
+    from unified_model.prompt import edit_messages
 
     _require_extra()
     save_as = _output_format(output)
     _check_side("--width", width)
     _check_side("--height", height)
+    check_can_be_folder(output.parent, "--output")
     references = [_read_reference(path) for path in image]
+    edit_messages(instruction, len(references))
     whole_model_of(checkpoint_folder(checkpoint, weights.value), base)
     _quiet_libraries()
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pipelines.pack.config import PackConfig
 from pipelines.pack.shard import WORK_FOLDER, is_in_place
-from schemas.atomic import PARTIAL_SUFFIX, remove_partials, sync_folder, write_json, writing
+from schemas.atomic import remove_partials, sync_folder, write_json, writing
 from schemas.errors import InputError, SchemaVersionError, ShardError
+from schemas.folders import check_can_be_folder, check_holds_only
 from schemas.layout import INDEX_NAME, MANIFEST_NAME, PARQUET_FOLDER, WEBDATASET_FOLDER
 from schemas.manifest import ShardManifest, read_manifest
 
@@ -42,19 +43,8 @@ def check_output(out: Path) -> None:
     Raises:
         InputError: `out` or one of its parents is a file, or it holds foreign files.
     """
-    standing = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not standing.is_dir():
-        rule = "is no folder" if standing == out else f"cannot be made, since {standing} is a file"
-        raise InputError("packed folder", str(out), rule, "Name a new or empty folder.")
-    if standing != out:
-        return
-    foreign = sorted(
-        path.name for path in out.iterdir() if path.name not in OURS and not path.name.endswith(PARTIAL_SUFFIX)
-    )
-    if foreign:
-        raise InputError(
-            "packed folder", str(out), f"holds files that packing did not write ({foreign[0]})", "Name an empty folder."
-        )
+    check_can_be_folder(out, "packed folder")
+    check_holds_only(out, "packed folder", OURS, "no packing")
 
 
 def begin(out: Path, fingerprint: str, config: PackConfig, overwrite: bool) -> None:

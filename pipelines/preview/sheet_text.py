@@ -85,8 +85,7 @@ def wrap(text: str, size: int, width: int, limit: int) -> list[str]:
         if line:
             lines.append(line)
         while font.getlength(word) > width and len(word) > 1:
-            ends = range(min(len(word) - 1, width), 0, -1)
-            fits = next(end for end in ends if end == 1 or font.getlength(word[:end]) <= width)
+            fits = _longest_fit(word, font, width)
             lines.append(word[:fits])
             word = word[fits:]
         line = word
@@ -97,6 +96,18 @@ def wrap(text: str, size: int, width: int, limit: int) -> list[str]:
             last = last[:-1]
         lines = [*lines[: limit - 1], f"{last.rstrip()}…"]
     return lines
+
+
+def _longest_fit(word: str, font: ImageFont.FreeTypeFont, width: int) -> int:
+    """Length of the longest beginning of `word`, not the whole, that is no wider than `width` pixels; at least 1."""
+    shortest, longest = 1, len(word) - 1
+    while shortest < longest:
+        middle = (shortest + longest + 1) // 2
+        if font.getlength(word[:middle]) <= width:
+            shortest = middle
+        else:
+            longest = middle - 1
+    return shortest
 
 
 def badge(draw: ImageDraw.ImageDraw, position: tuple[int, int], status: str, size: int) -> int:

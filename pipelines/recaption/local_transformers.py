@@ -104,7 +104,13 @@ class LocalTransformers:
         question = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt.user}]}
         text = self._processor.apply_chat_template([*system, question], add_generation_prompt=True, tokenize=False)
         # The whole batch goes on, mm_token_type_ids included: without them M-RoPE falls back to other positions.
-        batch = self._processor(text=[text] * len(images), images=images, padding=True, return_tensors="pt")
+        batch = self._processor(
+            text=[text] * len(images),
+            images=images,
+            padding=True,
+            return_tensors="pt",
+            input_data_format="channels_last",
+        )
         batch = batch.to(self._device, dtype=self._model.dtype)
         temperature = self._recaption.temperature
         sampling = {"do_sample": True, "temperature": temperature} if temperature else _GREEDY
