@@ -38,7 +38,8 @@ def launch(arguments: Sequence[str], processes: int) -> int:
             "processes", processes, f"must be at most {torch.cuda.device_count()}, one a GPU", "Lower it."
         )
     with tempfile.TemporaryDirectory(prefix="editmill-") as folder:
-        ranks = [_start(arguments, rank, processes, Path(folder)) for rank in range(processes)]
+        with _ctrl_c_ignored():
+            ranks = [_start(arguments, rank, processes, Path(folder)) for rank in range(processes)]
         try:
             with _pass_on_sigterm(ranks):
                 return _wait(ranks)
@@ -81,6 +82,16 @@ def _end(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
     for rank in ranks:
         if rank.poll() is None:
             rank.kill()
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Processes started in the block ignore Ctrl-C for ever: this one hears it, and ends them without a word."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

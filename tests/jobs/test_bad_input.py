@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -404,3 +405,39 @@ def test_the_error_line_is_the_same_under_both_runners(made: Path, tmp_path: Pat
         assert process.returncode == 2 and "Traceback" not in process.stderr
         told.append(lines_of(process))
     assert told[0] == told[1] and "is not the file that was committed" in told[0][0]
+
+
+def write_training(folder: Path, made: Path, output: str) -> Path:
+    values = {"model": "nowhere", "shards": [str(made / "shards")], "output": output, "steps": 2, "dtype": "float32"}
+    path = folder / "train.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.mark.slow
+def test_a_training_writes_only_where_it_may(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for output, words in ((tmp_path / "file" / "run", "is a file"), (made / "masked", "no training wrote")):
+        process = editmill("train", write_training(tmp_path, made, str(output)), cwd=tmp_path)
+        assert process.returncode == 2 and "Traceback" not in process.stderr
+        (error,) = lines_of(process)
+        assert words in error
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are found through /proc")
+def test_ctrl_c_ends_all_ranks_without_a_traceback(made: Path, tmp_path: Path) -> None:
+    call = command("train", str(write_training(tmp_path, made, "run")), "--processes", "2")
+    process = subprocess.Popen(
+        call, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment(), start_new_session=True
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 60
+    while len(children.read_text().split()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    # As a terminal does: to every process of the group. The ranks are still reading their libraries.
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert "Traceback" not in told
+    assert process.returncode == 130 and told.splitlines()[-1].startswith("interrupted: "), told
