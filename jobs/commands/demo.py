@@ -42,7 +42,9 @@ def demo(
         if not find_spec(name)
     ]
     if missing:
-        raise InputError("installation", missing, "lacks what the demo needs", 'Run pip install "editmill[demo]".')
+        raise InputError(
+            "installation", missing, "lacks what the demo needs", 'In the clone, run pip install ".[demo]".'
+        )
 
     from rich.console import Console
 

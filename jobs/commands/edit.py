@@ -110,7 +110,9 @@ def _require_extra() -> None:
 
     missing = [name for name in ("torch", "transformers", "diffusers") if find_spec(name) is None]
     if missing:
-        raise InputError("installation", missing, "lacks what the model needs", 'Run pip install "editmill[train]".')
+        raise InputError(
+            "installation", missing, "lacks what the model needs", 'In the clone, run pip install ".[train]".'
+        )
 
 
 def _output_format(output: Path) -> str:

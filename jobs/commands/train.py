@@ -46,7 +46,9 @@ def train(
 
     missing = [name for name in ("torch", "transformers", "diffusers", "deepspeed") if find_spec(name) is None]
     if missing:
-        raise InputError("installation", missing, "lacks what training needs", 'Run pip install "editmill[train]".')
+        raise InputError(
+            "installation", missing, "lacks what training needs", 'In the clone, run pip install ".[train]".'
+        )
 
     from trainer.config import load_train_config
     from trainer.launch import launch

@@ -35,7 +35,10 @@ class LocalTransformers:
         for package in ("torch", "transformers"):
             if find_spec(package) is None:
                 raise InputError(
-                    "backend.kind", "transformers", f"needs the package {package}", "pip install 'editmill[vlm]'"
+                    "backend.kind",
+                    "transformers",
+                    f"needs the package {package}",
+                    "In the clone, run pip install '.[vlm]'.",
                 )
         folder = Path(self._config.model)
         if folder.is_dir():

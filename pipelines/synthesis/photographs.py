@@ -211,6 +211,9 @@ def _folder(package: str) -> Path:
     found = importlib.util.find_spec(module)
     if found is None or not found.submodule_search_locations:
         raise InputError(
-            "photographs", package, "is not installed, and the photographs come inside it", "pip install editmill[demo]"
+            "photographs",
+            package,
+            "is not installed, and the photographs come inside it",
+            "In the clone, run pip install '.[demo]'.",
         )
     return Path(found.submodule_search_locations[0]) / folder
