@@ -40,7 +40,7 @@ def test_the_photographs_are_there_with_their_original_pixels():
 
 def test_a_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install editmill\[demo\]"):
+    with pytest.raises(InputError, match=r"pip install"):
         load_photographs()
 
 
