@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +46,9 @@ def demo(
         raise InputError(
             "installation", missing, "lacks what the demo needs", 'In the clone, run pip install ".[demo]".'
         )
+
+    # Read when tqdm is imported: the libraries' bars over files of a few kilobytes would drown the demo's own.
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
     from rich.console import Console
 

@@ -37,9 +37,7 @@ class Demo:
     """One demo in one folder."""
 
     def __init__(self, plan: DemoPlan, console: Console) -> None:
-        # The libraries' own bars over files of a few kilobytes, and their word that there is no GPU, would drown the
-        # demo's.
-        os.environ.setdefault("TQDM_DISABLE", "1")
+        # Else DeepSpeed says that there is no GPU, whenever it is imported.
         if not torch.cuda.is_available():
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
         self.plan = plan
