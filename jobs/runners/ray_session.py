@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,11 @@ def ray_session(config: RunnerConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    with _core_kept_off_the_terminal():
+        yield from _session(config)
+
+
+def _session(config: RunnerConfig) -> Iterator[None]:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if config.address is None:
         # A token file in the user's home is of no use for a cluster that lives as long as this process.
@@ -57,6 +63,27 @@ def ray_session(config: RunnerConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _core_kept_off_the_terminal() -> Iterator[None]:
+    """Keep what Ray's C++ core writes to file descriptor 2 from breaking into the progress bars; it stands in Ray's own
+    logs too. Python's standard error goes on to where it went."""
+    sys.stderr.flush()
+    former, terminal = sys.stderr, os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        # Where something else stands in for standard error (a test, a notebook), it is not on descriptor 2.
+        if former is sys.__stderr__:
+            sys.stderr = os.fdopen(os.dup(terminal), "w", buffering=1)
+        yield
+    finally:
+        if sys.stderr is not former:
+            sys.stderr.close()
+            sys.stderr = former
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 def _probe(address: str) -> None:
