@@ -128,7 +128,9 @@ class UnifiedEditModel(nn.Module):
         else:
             with torch.random.fork_rng():
                 torch.manual_seed(config.conditioner_seed)
-                conditioner = CONDITIONERS[config.conditioner_kind].fresh(widths).to(dtype)
+                conditioner = CONDITIONERS[config.conditioner_kind].fresh(widths)
+                # diffusers' own `to` would warn of modules to be kept in float32, of which there are none.
+                nn.Module.to(conditioner, dtype)
         if conditioner.widths != widths:
             raise ConfigError(
                 "conditioner", conditioner.widths, f"must fit the other components: {widths}", "Choose parts that fit."
