@@ -22,7 +22,7 @@ from pipelines.synthesis.operations import (
 from pipelines.synthesis.photographs import Photograph
 from pipelines.synthesis.regions import Alpha, Mask, Pixels, blob, ellipse, feather, outline, position_in_words
 
-EditKind = Literal["recolour", "insert", "remove", "relight", "two", "global", "unchanged"]
+EditKind = Literal["recolour", "insert", "remove", "relight", "two", "global", "unchanged", "tiny", "many"]
 KINDS: tuple[EditKind, ...] = get_args(EditKind)
 
 _EDIT_TYPES: dict[EditKind, str] = {
@@ -33,6 +33,8 @@ _EDIT_TYPES: dict[EditKind, str] = {
     "two": "compose",
     "global": "style",
     "unchanged": "none",
+    "tiny": "add",
+    "many": "add",
 }
 _GRADINGS = {
     "a warm sunset look": ((1.12, 0.94, 0.72), 0.85),
@@ -109,6 +111,12 @@ def make_edit(kind: EditKind, photograph: Photograph, seed: int, *, donor: Photo
     elif kind == "insert":
         target, alpha, what = _insert(photograph, donor, random, (0.2, 0.4))
         mask, instruction = alpha > 0, f"Add {what}."
+    elif kind == "tiny":
+        target, alpha, what = _insert(photograph, None, random, (0.08, 0.11))
+        mask, instruction = alpha > 0, f"Add {what}."
+    elif kind == "many":
+        target, mask = _many(photograph, random)
+        instruction = "Scatter striped balls all over the photograph."
     elif kind == "relight":
         place = _place(photograph, random, 0.5)
         words, light = _choose(_LIGHTS, random)
@@ -165,6 +173,16 @@ def _insert(
     target, laid = paste(photograph.pixels, patch, alpha, top, left)
     centre = ((left + patch.shape[1] / 2) / width, (top + patch.shape[0] / 2) / height)
     return target, laid, f"{what} at the {position_in_words(centre)}"
+
+
+def _many(photograph: Photograph, random: np.random.Generator) -> tuple[Pixels, Mask]:
+    """Six to twelve small objects of about one size, apart from each other where there is room."""
+    pixels, mask = photograph.pixels, np.zeros(photograph.pixels.shape[:2], np.bool_)
+    for _ in range(int(random.integers(6, 13))):
+        taken = _grown(mask, 4)
+        pixels, alpha, _ = _insert(replace(photograph, pixels=pixels), None, random, (0.08, 0.1), clear_of=taken)
+        mask = mask | (alpha > 0)
+    return pixels, mask
 
 
 def _cut_out(donor: Photograph, side: int) -> tuple[Pixels, Alpha]:
