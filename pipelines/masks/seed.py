@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from pipelines.masks.components import keep_components
 from pipelines.masks.difference import CombineChannels, Mask, Pixels, channel_difference
 from pipelines.masks.morphology import dilate
-from pipelines.masks.recipe import MaskRecipe
+from pipelines.masks.recipe import Difference, Judgement, MaskRecipe
 from schemas.config import Config
 from schemas.masks import MaskStatus, edited_fraction, max_pool
 
@@ -49,29 +49,29 @@ class SeedRecipe(MaskRecipe[SeedParameters]):
     version: ClassVar[int] = 1
     parameters_class: ClassVar[type[Config]] = SeedParameters
 
-    def difference(self, reference: Pixels, target: Pixels) -> tuple[Pixels, Mask]:
+    def difference(self, reference: Pixels, target: Pixels) -> Difference:
         """Absolute difference and a single threshold."""
         heat = channel_difference(reference, target, self.parameters.combine)
-        return heat, heat >= self.parameters.threshold
+        return Difference(heat, heat >= self.parameters.threshold)
 
     def grow(self, changed: Mask) -> Mask:
         """Elliptic dilation."""
         return dilate(changed, self.parameters.dilation)
 
-    def filter(self, grown: Mask) -> Mask:
+    def filter(self, grown: Mask, difference: Difference) -> Mask:
         """Components by their share of the image."""
         return keep_components(grown, self.parameters.min_component_share * grown.size)
 
-    def judge(self, changed: Sequence[Mask], filtered: Mask) -> tuple[Mask, MaskStatus]:
+    def judge(self, differences: Sequence[Difference], filtered: Mask) -> Judgement:
         """By the edited fraction alone."""
         fraction = edited_fraction(filtered)
         if fraction == 0.0:
-            return filtered, MaskStatus.UNCHANGED
+            return Judgement(filtered, MaskStatus.UNCHANGED)
         if fraction >= self.parameters.global_fraction:
-            return np.ones_like(filtered), MaskStatus.GLOBAL
+            return Judgement(np.ones_like(filtered), MaskStatus.GLOBAL)
         if fraction < self.parameters.min_edited_fraction:
-            return filtered, MaskStatus.TOO_SMALL
-        return filtered, MaskStatus.OK
+            return Judgement(filtered, MaskStatus.TOO_SMALL)
+        return Judgement(filtered, MaskStatus.OK)
 
     def pool(self, mask: Mask) -> Mask:
         """Max-pool."""

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from pipelines.masks.components import keep_components
 from pipelines.masks.difference import Mask, Pixels, channel_difference
 from pipelines.masks.morphology import close
-from pipelines.masks.recipe import MaskRecipe
+from pipelines.masks.recipe import Difference, Judgement, MaskRecipe
 from schemas.config import Config
 from schemas.masks import MaskStatus, edited_fraction, max_pool
 
@@ -49,29 +49,29 @@ class UniWorldRecipe(MaskRecipe[UniWorldParameters]):
     parameters_class: ClassVar[type[Config]] = UniWorldParameters
     growth: ClassVar[str] = "closing"
 
-    def difference(self, reference: Pixels, target: Pixels) -> tuple[Pixels, Mask]:
+    def difference(self, reference: Pixels, target: Pixels) -> Difference:
         """Channelwise difference, then its luma, then the threshold."""
         heat = channel_difference(reference, target, "luma")
-        return heat, heat >= self.parameters.threshold
+        return Difference(heat, heat >= self.parameters.threshold)
 
     def grow(self, changed: Mask) -> Mask:
         """Elliptic closing."""
         return close(changed, self.parameters.closing)
 
-    def filter(self, grown: Mask) -> Mask:
+    def filter(self, grown: Mask, difference: Difference) -> Mask:
         """Components by their share of the mask, before the references are intersected."""
         return keep_components(grown, self.parameters.min_component_share * np.count_nonzero(grown))
 
-    def judge(self, changed: Sequence[Mask], filtered: Mask) -> tuple[Mask, MaskStatus]:
+    def judge(self, differences: Sequence[Difference], filtered: Mask) -> Judgement:
         """The release's verdict, with a name."""
         fraction = edited_fraction(filtered)
-        if fraction == 0.0 and not any(one.any() for one in changed):
-            return np.ones_like(filtered), MaskStatus.UNCHANGED
-        if fraction == 0.0 and len(changed) == 1:
-            return np.ones_like(filtered), MaskStatus.GLOBAL
+        if fraction == 0.0 and not any(one.changed.any() for one in differences):
+            return Judgement(np.ones_like(filtered), MaskStatus.UNCHANGED)
+        if fraction == 0.0 and len(differences) == 1:
+            return Judgement(np.ones_like(filtered), MaskStatus.GLOBAL)
         if fraction < self.parameters.min_edited_fraction:
-            return filtered, MaskStatus.TOO_SMALL
-        return filtered, MaskStatus.GLOBAL if fraction == 1.0 else MaskStatus.OK
+            return Judgement(filtered, MaskStatus.TOO_SMALL)
+        return Judgement(filtered, MaskStatus.GLOBAL if fraction == 1.0 else MaskStatus.OK)
 
     def pool(self, mask: Mask) -> Mask:
         """Max-pool, then the closing once more on the latent grid."""
