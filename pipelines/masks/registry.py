@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.masks.recipe import MaskRecipe
+from pipelines.masks.robust.recipe import RobustRecipe
 from pipelines.masks.seed import SeedRecipe
 from pipelines.masks.uniworld import UniWorldRecipe
 from schemas.config import parse_config
 from schemas.errors import ConfigError
 
-RECIPES: dict[str, type[MaskRecipe[Any]]] = {recipe.name: recipe for recipe in (SeedRecipe, UniWorldRecipe)}
+RECIPES: dict[str, type[MaskRecipe[Any]]] = {recipe.name: recipe for recipe in (RobustRecipe, SeedRecipe, UniWorldRecipe)}
 """Name -> recipe class."""
 
 

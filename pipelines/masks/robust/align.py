@@ -1,0 +1,178 @@
+"""Registration of a reference onto its target: a small affine motion, taken only where it lowers the residual.
+
+Phase correlation finds a start, then iteratively reweighted Gauss-Newton steps (Lucas and Kanade 1981, with a trimmed
+residual so that an edit does not pull) refine an affine motion on a reduced, band-passed copy: tone drift falls out of
+it, and the cost does not grow with the image.
+
+Shape legend: H, W pixels; h, w pixels of the reduced copy; N pixels with a strong gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.masks.difference import Mask, Pixels
+
+Floats = npt.NDArray[np.float32]
+Matrix = npt.NDArray[np.float64]
+
+SURVEY_SIDE = 256
+"""Longer side of the reduced copy, in pixels."""
+_BAND_SIGMA = 3.0
+_STEPS = 6
+_GRADIENT_SHARE = 0.25
+"""Share of the pixels, those with the strongest gradients, that take part."""
+_TRIMMED_SHARE = 0.7
+"""Share of the smallest residuals that a residual is the mean of."""
+_LARGEST_SHIFT = 0.04
+_LARGEST_SCALE = 0.04
+_LEAST_GAIN = 0.08
+"""A motion must lower the residual by this share."""
+_LEAST_MOTION = 0.03
+"""Motions under this many pixels of the image are left alone: resampling would cost more than it gives."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Where each target pixel lies in the reference: x_reference = matrix @ (x_target, 1).
+
+    Args:
+        matrix: (2, 3), in pixels of the image.
+        shift: (x, y) of the image's middle, in pixels.
+        scale: (x, y).
+        residual_before, residual_after: trimmed mean of the band-passed absolute difference, in grey levels, without
+            and with the motion found.
+        accepted: whether the motion is to be applied.
+    """
+
+    matrix: Matrix
+    shift: tuple[float, float]
+    scale: tuple[float, float]
+    residual_before: float
+    residual_after: float
+    accepted: bool
+
+
+def estimate_motion(reference: Pixels, target: Pixels) -> Motion:
+    """The motion between two (H, W, 3) uint8 images of one shape."""
+    height, width = target.shape[:2]
+    factor = min(1.0, SURVEY_SIDE / max(height, width))
+    size = (max(8, round(width * factor)), max(8, round(height * factor)))
+    first, second = (_band(image, size) for image in (reference, target))
+    before, places, jacobian = _strong_gradients(second)
+    before = _residual(first, second, places)
+    start = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    still = Motion(_in_pixels(start, size, (width, height)), (0.0, 0.0), (1.0, 1.0), before, before, False)
+    if before < 0.05 or len(places[0]) < 64:
+        return still
+    best, least = start, before
+    guess = _phase_guess(first, second)
+    if guess is not None and (cost := _residual(_warped(first, guess), second, places)) < before:
+        best, least = guess, cost
+    current = best
+    for _ in range(_STEPS):
+        current = _improved(current, first, second, places, jacobian)
+        cost = _residual(_warped(first, current), second, places)
+        if cost >= least * 0.999:
+            break
+        best, least = current, cost
+    matrix = _in_pixels(best, size, (width, height))
+    middle = np.array([(width - 1) / 2, (height - 1) / 2, 1.0])
+    shift = matrix @ middle - middle[:2]
+    scale = (float(matrix[0, 0]), float(matrix[1, 1]))
+    corners = np.array([[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]], np.float64)
+    reach = float(np.abs(corners @ matrix.T - corners[:, :2]).max())
+    accepted = (
+        least <= (1.0 - _LEAST_GAIN) * before
+        and reach >= _LEAST_MOTION
+        and float(np.abs(shift).max()) <= _LARGEST_SHIFT * max(height, width)
+        and float(np.abs(matrix[:, :2] - np.eye(2)).max()) <= _LARGEST_SCALE
+    )
+    return Motion(matrix, (float(shift[0]), float(shift[1])), scale, before, least, accepted)
+
+
+def apply_motion(reference: Pixels, motion: Motion) -> tuple[Pixels, Mask]:
+    """The reference moved onto the target (linear), and where it shows what it did not hold: (H, W) bool."""
+    height, width = reference.shape[:2]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = cv2.warpAffine(reference, motion.matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    rows, columns = np.arange(height), np.arange(width)
+    matrix = motion.matrix
+    x = matrix[0, 0] * columns[None, :] + matrix[0, 1] * rows[:, None] + matrix[0, 2]
+    y = matrix[1, 0] * columns[None, :] + matrix[1, 1] * rows[:, None] + matrix[1, 2]
+    outside = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
+    return np.asarray(moved, dtype=np.uint8), np.asarray(outside, dtype=np.bool_)
+
+
+def _band(image: Pixels, size: tuple[int, int]) -> Floats:
+    grey = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey = cv2.GaussianBlur(grey, (0, 0), 0.7)
+    return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), _BAND_SIGMA), dtype=np.float32)
+
+
+def _strong_gradients(band: Floats) -> tuple[float, tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], Matrix]:
+    height, width = band.shape
+    across = cv2.Sobel(band, cv2.CV_32F, 1, 0, scale=0.125)
+    down = cv2.Sobel(band, cv2.CV_32F, 0, 1, scale=0.125)
+    strength = across * across + down * down
+    margin = max(2, round(0.02 * max(height, width)))
+    inner = strength[margin:-margin, margin:-margin]
+    least = np.partition(inner.ravel(), int(inner.size * (1 - _GRADIENT_SHARE)))[int(inner.size * (1 - _GRADIENT_SHARE))]
+    rows, columns = np.nonzero(inner > max(float(least), 0.01))
+    rows, columns = rows + margin, columns + margin
+    x = (columns - (width - 1) / 2) / width
+    y = (rows - (height - 1) / 2) / height
+    gx, gy = across[rows, columns].astype(np.float64), down[rows, columns].astype(np.float64)
+    return 0.0, (rows, columns), np.stack([gx, gy, gx * x, gx * y, gy * x, gy * y], axis=1)
+
+
+def _improved(matrix: Matrix, first: Floats, second: Floats, places: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], jacobian: Matrix) -> Matrix:
+    height, width = second.shape
+    difference = (second[places] - _warped(first, matrix)[places]).astype(np.float64)
+    scale = float(np.median(np.abs(difference))) * 1.4826 + 1e-3
+    weight = np.clip(1.0 - (difference / (3.0 * scale)) ** 2, 0.0, None) ** 2
+    weighted = jacobian * weight[:, None]
+    normal = weighted.T @ jacobian
+    normal[np.diag_indices(6)] += 1e-3 * np.trace(normal) / 6 * np.array([1e-3, 1e-3, 1, 1, 1, 1])
+    step = np.linalg.solve(normal, weighted.T @ difference)
+    linear = np.array([[step[2] / width, step[3] / height], [step[4] / width, step[5] / height]])
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    moved = matrix.copy()
+    moved[:, :2] += linear
+    moved[:, 2] += step[:2] - linear @ middle
+    return moved
+
+
+def _phase_guess(first: Floats, second: Floats) -> Matrix | None:
+    window = cv2.createHanningWindow((first.shape[1], first.shape[0]), cv2.CV_32F)
+    # Copies: OpenCV 5 multiplies the window into what it is given.
+    (x, y), _ = cv2.phaseCorrelate(first.copy(), second.copy(), window)
+    if max(abs(x), abs(y)) > _LARGEST_SHIFT * max(first.shape):
+        return None
+    return np.array([[1.0, 0.0, -x], [0.0, 1.0, -y]])
+
+
+def _warped(band: Floats, matrix: Matrix) -> Floats:
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (band.shape[1], band.shape[0])
+    return np.asarray(cv2.warpAffine(band, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _residual(first: Floats, second: Floats, places: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]) -> float:
+    apart = np.abs(first[places] - second[places])
+    if not apart.size:
+        return 0.0
+    count = max(1, int(apart.size * _TRIMMED_SHARE))
+    return float(np.partition(apart, count - 1)[:count].mean())
+
+
+def _in_pixels(matrix: Matrix, small: tuple[int, int], full: tuple[int, int]) -> Matrix:
+    """The motion of the reduced copy in pixels of the image; pixel centres are at whole numbers in both."""
+    up = np.array([full[0] / small[0], full[1] / small[1]])
+    offset = (up - 1.0) / 2.0
+    linear = matrix[:, :2] * up[:, None] / up[None, :]
+    return np.hstack([linear, (matrix[:, 2] * up + offset - linear @ offset)[:, None]])

@@ -1,0 +1,70 @@
+"""How different two images are, in noise levels of the pair: brightness and colour, each against its own noise.
+
+The signed difference is smoothed before its size is taken, so that grain cancels and an edit does not. It is split into
+brightness and two opponent colours, because codecs leave more noise in colour, and because a change of hue alone must
+count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.masks.difference import Mask, Pixels
+from pipelines.masks.robust.noise import local_activity, noise_levels
+
+UNIT = 4
+"""Heat of one noise level: 255 is reached at about 64 noise levels."""
+_OPPONENTS = np.array([[0.299, 0.587, 0.114], [-0.45, -0.45, 0.9], [0.9, -0.8, -0.1]], np.float32)
+"""Brightness, blue against yellow, red against green; each near one grey level for a change that looks like one."""
+_FINE = 4
+"""The signed difference is held in quarters of a grey level, so that smoothing is not rounded away."""
+_SMOOTHING = 1.0
+_QUIET = 25
+"""Activity (grey levels) of a quiet place, and ..."""
+_BUSY = 100
+"""... of a busy one, at which the noise is reported."""
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A difference in noise levels.
+
+    Args:
+        levels: (H, W) uint8, UNIT for each noise level.
+        quiet_noise, busy_noise: standard deviation of brightness and the two opponent colours in quiet and busy
+            places, in grey levels.
+    """
+
+    levels: Pixels
+    quiet_noise: tuple[float, ...]
+    busy_noise: tuple[float, ...]
+
+
+def measure_heat(reference: Pixels, target: Pixels, least_noise: float, where: Mask | None = None) -> Heat:
+    """The heat of two (H, W, 3) uint8 images that were brought together.
+
+    Args:
+        least_noise: noise in grey levels that is assumed at least.
+        where: (H, W) bool, where noise is measured; None for everywhere.
+    """
+    activity = local_activity(reference, target)
+    signed = cv2.subtract(target, reference, dtype=cv2.CV_16S)
+    signed = cv2.GaussianBlur(signed * np.int16(_FINE), (5, 5), _SMOOTHING)
+    opponents = cv2.split(cv2.transform(signed, _OPPONENTS))
+    heat: npt.NDArray[np.uint8] | None = None
+    noises = []
+    for opponent in opponents:
+        # In halves of a grey level: 127 grey levels are far more than any noise.
+        size = cv2.convertScaleAbs(opponent, alpha=2.0 / _FINE)
+        noise = noise_levels(size, activity, where) / 2.0
+        noises.append(noise)
+        factor = cv2.LUT(activity, (UNIT / 2.0 / np.maximum(noise, least_noise)).astype(np.float32))
+        one = np.asarray(cv2.multiply(size, factor, dtype=cv2.CV_8U))
+        heat = one if heat is None else np.asarray(cv2.max(heat, one))
+    if heat is None:
+        raise ValueError("the images have no channel")
+    return Heat(heat, tuple(float(one[_QUIET]) for one in noises), tuple(float(one[_BUSY]) for one in noises))

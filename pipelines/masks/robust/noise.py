@@ -1,0 +1,104 @@
+"""How much the unchanged pixels of a pair differ: a noise level that grows with local activity.
+
+What is left between two unchanged pixels comes from grain and codecs, and, where the image has edges, from what
+registration and sharpening could not bring together. So the level is measured in bins of local activity, and in each
+by the truncated spread of the smallest differences, which an edit of up to about two thirds of a bin does not move.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.masks.difference import Mask, Pixels
+
+BINS = 32
+"""Bins of local activity, of 256 / BINS grey levels each."""
+_LEAST_COUNT = 64
+_START_SHARE = 0.3
+"""The share of a bin's smallest differences that its first spread is taken from."""
+_START_FACTOR = 0.3853
+"""The 0.3 quantile of |N(0, 1)|."""
+_STEEPEST = 0.25
+"""The steepest rise of the noise with activity that half a pixel of misregistration accounts for."""
+_TRUNCATION = 2.5
+_TRUNCATED_FACTOR = 0.9545
+"""Standard deviation of N(0, 1) truncated at 2.5."""
+
+Levels = npt.NDArray[np.float32]
+
+
+def local_activity(first: Pixels, second: Pixels) -> Pixels:
+    """How much the channels vary around each pixel, in either image's 3 x 3 neighbourhood.
+
+    Args:
+        first, second: (H, W, 3) uint8.
+
+    Returns:
+        (H, W) uint8: the range of the most varying channel, averaged over 7 x 7 pixels.
+    """
+    square = np.ones((3, 3), np.uint8)
+    ranges = cv2.max(*(cv2.morphologyEx(image, cv2.MORPH_GRADIENT, square) for image in (first, second)))
+    red, green, blue = cv2.split(ranges)
+    return np.asarray(cv2.blur(cv2.max(cv2.max(red, green), blue), (7, 7)), dtype=np.uint8)
+
+
+def noise_levels(difference: Pixels, activity: Pixels, where: Mask | None = None) -> Levels:
+    """Standard deviation of the unchanged pixels' difference for each level of activity.
+
+    Args:
+        difference: (H, W) uint8, an absolute difference.
+        activity: (H, W) uint8.
+        where: (H, W) bool, the pixels to measure on; None for all.
+
+    Returns:
+        (256,) float32, >= 0, not falling with activity.
+    """
+    chosen = None if where is None else where.view(np.uint8)
+    counts = np.asarray(cv2.calcHist([activity, difference], [0, 1], chosen, [BINS, 256], [0, 256, 0, 256]))
+    sizes = counts.sum(axis=1)
+    filled = np.nonzero(sizes >= max(_LEAST_COUNT, 0.002 * sizes.sum()))[0]
+    if not filled.size:
+        filled = np.array([int(sizes.argmax())])
+    spread = np.array([_spread(counts[bin_]) for bin_ in filled])
+    centre = (filled + 0.5) * (256 / BINS)
+    # A line through the bins by weighted least absolute deviation, near enough: edits can only raise a bin.
+    level = _rising_line(centre, spread, np.sqrt(sizes[filled]))
+    return np.asarray(level, dtype=np.float32)
+
+
+def _spread(counts: npt.NDArray[np.float32]) -> float:
+    total = float(counts.sum())
+    below = np.cumsum(counts)
+    # Quantile with linear interpolation inside a grey level, so that small noise is not counted in whole levels.
+    rank = _START_SHARE * total
+    level = int(np.searchsorted(below, rank))
+    under = float(below[level - 1]) if level else 0.0
+    value = level - 0.5 + (rank - under) / max(float(counts[level]), 1e-6)
+    spread = max(value, 0.0) / _START_FACTOR
+    squares = np.arange(256, dtype=np.float64) ** 2
+    for _ in range(6):
+        reach = max(1, int(np.ceil(_TRUNCATION * spread)))
+        kept = counts[: reach + 1]
+        mass = float(kept.sum())
+        renewed = float(np.sqrt((kept * squares[: len(kept)]).sum() / max(mass, 1.0))) / _TRUNCATED_FACTOR
+        if abs(renewed - spread) < 0.02:
+            break
+        spread = renewed
+    return spread
+
+
+def _rising_line(centre: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    at = np.arange(256) + 0.5
+    if len(centre) == 1:
+        return np.full(256, spread[0])
+    best, least = np.full(256, float(np.average(spread, weights=weight))), np.inf
+    for i in range(len(centre)):
+        for j in range(i + 1, len(centre)):
+            slope = min(_STEEPEST, max(0.0, (spread[j] - spread[i]) / (centre[j] - centre[i])))
+            base = spread[i] - slope * centre[i]
+            apart = float((weight * np.abs(spread - base - slope * centre)).sum())
+            if apart < least:
+                best, least = base + slope * at, apart
+    return np.clip(best, 0.0, None)

@@ -1,0 +1,51 @@
+"""The parameters of the recipe `robust`. Sizes are shares of the image, so that a resized pair gets the same mask."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from schemas.config import Config
+
+
+class RobustParameters(Config):
+    """Parameters of the recipe `robust`."""
+
+    several_references: Literal["union", "intersection"] = "union"
+    """With several references: what differs from any of them, or only what differs from all of them."""
+    register_images: bool = True
+    """Whether a small motion between the images is looked for; it is applied only where it lowers the residual."""
+    match_tone: bool = True
+    """Whether a slight tone drift is taken out before the comparison."""
+    match_blur: bool = True
+    """Whether the sharper image is softened to the other's sharpness before the comparison."""
+    least_noise: float = Field(default=1.0, gt=0.0, le=50.0)
+    """Noise level, in grey levels, that a pair is taken to have at least: what lies under a few of it nobody sees."""
+    low_threshold: float = Field(default=3.0, gt=0.0, le=60.0)
+    """A pixel whose difference is this many noise levels counts as changed where it is connected to ..."""
+    high_threshold: float = Field(default=7.0, gt=0.0, le=60.0)
+    """... pixels of at least this many noise levels."""
+    closing_share: float = Field(default=0.004, ge=0.0, le=0.1)
+    """Radius of the closing that joins what belongs together, as a share of the square root of the image's area."""
+    min_component_share: float = Field(default=0.0003, ge=0.0, le=1.0)
+    """Connected components under this share of the image are dropped, however strong."""
+    min_component_strength: float = Field(default=0.004, ge=0.0)
+    """Connected components whose summed difference, in noise levels times share of the image, is less are dropped."""
+    hole_share: float = Field(default=0.002, ge=0.0, le=1.0)
+    """Enclosed holes up to this share of the image are filled; up to ten times that where they differ a little too."""
+    min_edited_fraction: float = Field(default=0.0005, ge=0.0, le=1.0)
+    """A mask under this fraction of the image is `too_small`."""
+    global_fraction: float = Field(default=0.95, gt=0.0, le=1.0)
+    """A mask of at least this fraction of the image is taken for the whole image: `global`."""
+    min_agreement: float = Field(default=0.03, ge=0.0, le=1.0)
+    """Where less than this share of the image agrees, in connected patches, the whole image was edited (`global`), or
+    the images do not show the same scene (`misaligned`)."""
+    min_structure: float = Field(default=0.45, ge=-1.0, le=1.0)
+    """Correlation of the images' edges that tells those two apart."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RobustParameters:
+        if self.high_threshold < self.low_threshold:
+            raise ValueError("high_threshold must not be under low_threshold")
+        return self

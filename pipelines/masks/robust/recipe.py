@@ -1,0 +1,138 @@
+"""Recipe `robust`, the default: right under the noise, the shifts and the tone drift of today's editing models.
+
+The four steps are those of every recipe; step 1 first brings the images together (registration, tone, blur), then
+holds their difference against the pair's own noise, with hysteresis. See the files beside this one, one idea each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+
+from pipelines.masks.difference import Mask, Pixels, intersect, least
+from pipelines.masks.morphology import close
+from pipelines.masks.recipe import Difference, Judgement, MaskRecipe
+from pipelines.masks.robust.align import apply_motion, estimate_motion
+from pipelines.masks.robust.heat import UNIT, measure_heat
+from pipelines.masks.robust.hysteresis import threshold
+from pipelines.masks.robust.parameters import RobustParameters
+from pipelines.masks.robust.regions import choose_components, fill_holes
+from pipelines.masks.robust.sharpness import match_sharpness, soften
+from pipelines.masks.robust.survey import agreement, cells, disagreement, structure, unedited
+from pipelines.masks.robust.tone import fit_tone
+from schemas.config import Config
+from schemas.masks import MaskStatus, edited_fraction, max_pool
+
+
+class RobustRecipe(MaskRecipe[RobustParameters]):
+    """See the module. An empty mask is `unchanged` and stays empty, never "the whole image"."""
+
+    name: ClassVar[str] = "robust"
+    version: ClassVar[int] = 1
+    parameters_class: ClassVar[type[Config]] = RobustParameters
+    growth: ClassVar[str] = "closing"
+
+    def difference(self, reference: Pixels, target: Pixels) -> Difference:
+        """Bring together, measure in noise levels, threshold with hysteresis."""
+        parameters = self.parameters
+        evidence: dict[str, Any] = {}
+        outside: Mask | None = None
+        if parameters.register_images:
+            motion = estimate_motion(reference, target)
+            if motion.accepted:
+                reference, outside = apply_motion(reference, motion)
+            evidence["registration"] = {
+                "shift": [round(one, 3) for one in motion.shift],
+                "scale": [round(one, 5) for one in motion.scale],
+                "residual_before": round(motion.residual_before, 3),
+                "residual_after": round(motion.residual_after, 3),
+                "applied": motion.accepted,
+            }
+        first, second = cells(reference), cells(target)
+        tone = fit_tone(first, second)
+        drift = parameters.match_tone and tone.accepted
+        if drift:
+            reference = np.asarray(cv2.LUT(reference, tone.table()), dtype=np.uint8)
+            first = tone.applied(first)
+        evidence["tone"] = {
+            "curves": np.round(tone.curves, 4).tolist(),
+            "drift": round(tone.drift, 2),
+            "explained_before": round(tone.explained_before, 3),
+            "explained_after": round(tone.explained_after, 3),
+            "applied": drift,
+        }
+        apart = disagreement(first, second)
+        agrees = agreement(apart)
+        evidence["agreement"] = round(agrees, 4)
+        verdict = None
+        if tone.whole_image or agrees < parameters.min_agreement:
+            alike = structure(reference, target)
+            verdict = MaskStatus.GLOBAL if alike >= parameters.min_structure else MaskStatus.MISALIGNED
+            evidence["structure"] = round(alike, 3)
+        if parameters.match_blur:
+            widths = match_sharpness(reference, target)
+            reference, target = soften(reference, widths[0]), soften(target, widths[1])
+            evidence["softened"] = {"reference": widths[0], "target": widths[1]}
+        heat = measure_heat(reference, target, parameters.least_noise, unedited(apart, target.shape[:2]))
+        levels = heat.levels
+        if outside is not None:
+            levels[outside] = 0
+        evidence["noise"] = {
+            "quiet": [round(one, 2) for one in heat.quiet_noise],
+            "busy": [round(one, 2) for one in heat.busy_noise],
+        }
+        changed = threshold(levels, parameters.low_threshold * UNIT, parameters.high_threshold * UNIT)
+        return Difference(levels, changed, verdict, evidence)
+
+    def grow(self, changed: Mask) -> Mask:
+        """Closing over a share of the image's size."""
+        radius = round(self.parameters.closing_share * float(np.sqrt(changed.size)))
+        return close(changed, 2 * radius + 1)
+
+    def filter(self, grown: Mask, difference: Difference) -> Mask:
+        """Components by contrast times area and by size; small enclosed holes are filled."""
+        parameters = self.parameters
+        components = choose_components(
+            grown, difference.heat, parameters.min_component_share, parameters.min_component_strength
+        )
+        filled = fill_holes(components.mask, difference.heat, parameters.hole_share)
+        if isinstance(difference.evidence, dict):
+            difference.evidence["components"] = components.evidence()
+        return filled
+
+    def combine(self, masks: Sequence[Mask]) -> Mask:
+        """Union, or intersection where the parameters say so."""
+        if self.parameters.several_references == "intersection":
+            return intersect(masks)
+        return reduce(np.logical_or, masks)
+
+    def combine_heat(self, heats: Sequence[Pixels]) -> Pixels:
+        """The largest, or the least with intersection."""
+        if self.parameters.several_references == "intersection":
+            return least(heats)
+        return reduce(np.maximum, heats)
+
+    def judge(self, differences: Sequence[Difference], filtered: Mask) -> Judgement:
+        """By what the comparison as a whole said, then by the edited fraction."""
+        fraction = edited_fraction(filtered)
+        verdicts = [one.verdict for one in differences]
+        evidence = {"references": [dict(one.evidence) for one in differences]}
+        if all(verdict is MaskStatus.MISALIGNED for verdict in verdicts):
+            status, mask = MaskStatus.MISALIGNED, np.zeros_like(filtered)
+        elif all(verdict is not None for verdict in verdicts) or fraction >= self.parameters.global_fraction:
+            status, mask = MaskStatus.GLOBAL, np.ones_like(filtered)
+        elif fraction == 0.0:
+            status, mask = MaskStatus.UNCHANGED, filtered
+        elif fraction < self.parameters.min_edited_fraction:
+            status, mask = MaskStatus.TOO_SMALL, filtered
+        else:
+            status, mask = MaskStatus.OK, filtered
+        return Judgement(mask, status, None, evidence)
+
+    def pool(self, mask: Mask) -> Mask:
+        """Max-pool."""
+        return max_pool(mask)

@@ -1,0 +1,98 @@
+"""Tone drift between a reference and its target: a smooth curve for each channel, fitted where little was edited.
+
+The curve is t = r + a + b r + c r^2, which holds a gain, an offset and a mild gamma. It is fitted by iteratively
+reweighted least squares on a strongly reduced copy, where noise and texture have averaged out, starting from "nothing
+drifted", so that an unchanged subject before a replaced background keeps its own. A curve is taken only where it explains
+clearly more of the image than none does, and only while it is slight: a strong one is an edit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.masks.difference import Pixels
+from pipelines.masks.robust.survey import AGREES, Cells, disagreement
+
+Curves = npt.NDArray[np.float64]
+
+_ROUNDS = 8
+_LEAST_GAIN = 0.04
+"""A curve must explain this share of the image more than none does, or halve what is left."""
+_HALVED = 0.7
+"""Or lower the median disagreement to this share."""
+_GRADED = 0.6
+"""A strong curve that explains this share of the image, of which ..."""
+_UNGRADED = 0.35
+"""... at most this share agreed without it, is a grading of the whole image."""
+_SLIGHT = 14.0
+"""The mean drift, in grey levels of the most drifted channel, up to which a curve is drift; beyond, it is an edit."""
+
+
+@dataclass(frozen=True)
+class Tone:
+    """A tone curve for each channel.
+
+    Args:
+        curves: (3, 3): a, b, c of each channel, with r and t in 0..1.
+        drift: mean over the cells of the most drifted channel, in grey levels.
+        explained_before, explained_after: share of cells explained without and with the curves, in 0..1.
+        accepted: whether the curves are drift, to be taken out before the comparison.
+        whole_image: whether the curves explain nearly everything and are too strong to be drift: the image was graded.
+    """
+
+    curves: Curves
+    drift: float
+    explained_before: float
+    explained_after: float
+    accepted: bool
+    whole_image: bool
+
+    def applied(self, first: Cells) -> Cells:
+        """The curves on cells, (r, c, 3) in 0..1."""
+        return np.asarray(first + _drift(self.curves, first))
+
+    def table(self) -> Pixels:
+        """(1, 256, 3) uint8, for `cv2.LUT` on a reference."""
+        level = np.repeat(np.arange(256)[:, None] / 255.0, 3, axis=1)
+        return np.asarray(np.clip(np.rint(self.applied(level) * 255.0), 0, 255), dtype=np.uint8)[None]
+
+
+def fit_tone(first: Cells, second: Cells) -> Tone:
+    """The tone curves between the cells of a reference and of a target that lie on each other."""
+    apart = disagreement(first, second)
+    before = float(np.mean(apart <= AGREES))
+    curves = np.stack([_fit(first[..., channel].ravel(), second[..., channel].ravel()) for channel in range(3)])
+    moved = _drift(curves, first)
+    left = disagreement(first + moved, second)
+    after = float(np.mean(left <= AGREES))
+    drift = float(np.abs(moved).mean(axis=(0, 1)).max()) * 255.0
+    better = after >= before + _LEAST_GAIN or (
+        after >= before and drift > 0.5 and float(np.median(left)) <= _HALVED * float(np.median(apart))
+    )
+    whole = drift > _SLIGHT and after >= _GRADED and before <= _UNGRADED
+    return Tone(curves, drift, before, after, bool(better and drift <= _SLIGHT), bool(whole))
+
+
+def _drift(curves: Curves, first: Cells) -> Cells:
+    return np.asarray(curves[:, 0] + curves[:, 1] * first + curves[:, 2] * first * first)
+
+
+def _fit(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    base = np.stack([np.ones_like(first), first, first * first], axis=1)
+    # Curvature and gain are held back a little: few levels in an image say little about the others.
+    prior = np.diag([1e-4, 1e-2, 1e-2]) * len(first) * 0.05
+    curve = np.zeros(3)
+    change = second - first
+    for _ in range(_ROUNDS):
+        left = change - base @ curve
+        middle = np.partition(np.abs(left), int(0.4 * len(left)))[int(0.4 * len(left))]
+        reach = max(4.0 * middle, 2.5 / 255.0)
+        weight = np.clip(1.0 - (left / reach) ** 2, 0.0, None) ** 2
+        # Clipped levels tell nothing of the curve.
+        weight *= (second > 0.01) & (second < 0.99)
+        weighted = base * weight[:, None]
+        curve = np.linalg.solve(weighted.T @ base + prior * 1e-2 + np.eye(3) * 1e-9, weighted.T @ change)
+    return curve
