@@ -85,7 +85,8 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
             "quiet": [round(one, 2) for one in heat.quiet_noise],
             "busy": [round(one, 2) for one in heat.busy_noise],
         }
-        changed = threshold(levels, parameters.low_threshold * UNIT, parameters.high_threshold * UNIT)
+        reach = round(parameters.reach_share * float(np.sqrt(levels.size)))
+        changed = threshold(levels, parameters.low_threshold * UNIT, parameters.high_threshold * UNIT, reach)
         return Difference(levels, changed, verdict, evidence)
 
     def grow(self, changed: Mask) -> Mask:
@@ -97,7 +98,11 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
         """Components by contrast times area and by size; small enclosed holes are filled."""
         parameters = self.parameters
         components = choose_components(
-            grown, difference.heat, parameters.min_component_share, parameters.min_component_strength
+            grown,
+            difference.heat,
+            parameters.min_component_share,
+            parameters.min_component_strength,
+            parameters.min_component_contrast,
         )
         filled = fill_holes(components.mask, difference.heat, parameters.hole_share)
         if isinstance(difference.evidence, dict):

@@ -46,7 +46,9 @@ class Components:
         return {"found": len(listed), "kept": kept, "dropped": len(listed) - kept, "strongest": listed[:_LISTED]}
 
 
-def choose_components(mask: Mask, heat: Pixels, min_share: float, min_strength: float) -> Components:
+def choose_components(
+    mask: Mask, heat: Pixels, min_share: float, min_strength: float, min_contrast: float
+) -> Components:
     """The 8-connected components of `mask`, judged by their share of the image and their summed heat.
 
     Args:
@@ -54,15 +56,16 @@ def choose_components(mask: Mask, heat: Pixels, min_share: float, min_strength: 
         heat: (H, W) uint8.
         min_share: of the image; one of just this share stays.
         min_strength: mean heat in noise levels, times share of the image; one of just this strength stays.
+        min_contrast: mean heat in noise levels; one of just this contrast stays.
     """
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     labels = np.asarray(labels, dtype=np.int32)
     shares = statistics[:, cv2.CC_STAT_AREA] / mask.size
     strengths = np.bincount(labels[mask], weights=heat[mask], minlength=count) / UNIT / mask.size
-    stays = (shares >= min_share) & (strengths >= min_strength)
+    contrasts = strengths / np.maximum(shares, 1.0 / mask.size)
+    stays = (shares >= min_share) & (strengths >= min_strength) & (contrasts >= min_contrast)
     stays[0] = False
     order = 1 + np.argsort(-strengths[1:], kind="stable")
-    contrasts = strengths / np.maximum(shares, 1.0 / mask.size)
     kept = np.asarray(np.take(stays, labels), dtype=np.bool_)
     return Components(shares[order], contrasts[order], stays[order], kept)
 
