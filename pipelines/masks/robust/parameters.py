@@ -36,6 +36,9 @@ class RobustParameters(Config):
     """Connected components whose summed difference, in noise levels times share of the image, is less are dropped."""
     min_component_contrast: float = Field(default=6.5, ge=0.0, le=60.0)
     """Connected components whose mean difference, in noise levels, is less are dropped."""
+    raised_threshold: float = Field(default=5.0, gt=0.0, le=60.0)
+    """What a dropped component leaves from this many noise levels on is judged once more: an edit may stand in a patch
+    of weak noise."""
     hole_share: float = Field(default=0.002, ge=0.0, le=1.0)
     """Enclosed holes up to this share of the image are filled; up to ten times that where they differ a little too."""
     min_edited_fraction: float = Field(default=0.0005, ge=0.0, le=1.0)

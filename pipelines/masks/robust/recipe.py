@@ -97,16 +97,17 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
     def filter(self, grown: Mask, difference: Difference) -> Mask:
         """Components by contrast times area and by size; small enclosed holes are filled."""
         parameters = self.parameters
-        components = choose_components(
-            grown,
-            difference.heat,
+        limits = (
             parameters.min_component_share,
             parameters.min_component_strength,
             parameters.min_component_contrast,
         )
-        filled = fill_holes(components.mask, difference.heat, parameters.hole_share)
+        components = choose_components(grown, difference.heat, *limits)
+        raised = grown & ~components.mask & (difference.heat >= parameters.raised_threshold * UNIT)
+        again = choose_components(raised, difference.heat, *limits)
+        filled = fill_holes(components.mask | again.mask, difference.heat, parameters.hole_share)
         if isinstance(difference.evidence, dict):
-            difference.evidence["components"] = components.evidence()
+            difference.evidence["components"] = {**components.evidence(), "raised_and_kept": int(again.stays.sum())}
         return filled
 
     def combine(self, masks: Sequence[Mask]) -> Mask:

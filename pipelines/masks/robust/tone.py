@@ -1,6 +1,6 @@
 """Tone drift between a reference and its target: a smooth curve for each channel, fitted where little was edited.
 
-The curve is t = r + a + b r + c r^2, which holds a gain, an offset and a mild gamma. It is fitted by iteratively
+The curve is t = r + a + b r + c r ln r, which holds an offset, a gain, and to first order a gamma. It is fitted by iteratively
 reweighted least squares on a strongly reduced copy, where noise and texture have averaged out, starting from "nothing
 drifted", so that an unchanged subject before a replaced background keeps its own. A curve is taken only where it explains
 clearly more of the image than none does, and only while it is slight: a strong one is an edit.
@@ -77,11 +77,16 @@ def fit_tone(first: Cells, second: Cells) -> Tone:
 
 
 def _drift(curves: Curves, first: Cells) -> Cells:
-    return np.asarray(curves[:, 0] + curves[:, 1] * first + curves[:, 2] * first * first)
+    return np.asarray(curves[:, 0] + curves[:, 1] * first + curves[:, 2] * _bent(first))
+
+
+def _bent(level: Cells) -> Cells:
+    """r ln r, the direction in which a gamma moves r."""
+    return np.asarray(level * np.log(np.maximum(level, 1e-3)))
 
 
 def _fit(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    base = np.stack([np.ones_like(first), first, first * first], axis=1)
+    base = np.stack([np.ones_like(first), first, _bent(first)], axis=1)
     # Curvature and gain are held back a little: few levels in an image say little about the others.
     prior = np.diag([1e-4, 1e-2, 1e-2]) * len(first) * 0.05
     curve = np.zeros(3)
