@@ -19,12 +19,13 @@ from pipelines.masks.difference import Mask, Pixels
 
 Floats = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
+Places = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
 SURVEY_SIDE = 256
 """Longer side of the reduced copy, in pixels."""
 _BAND_SIGMA = 3.0
 _STEPS = 6
-_GRADIENT_SHARE = 0.25
+_GRADIENT_SHARE = 0.2
 """Share of the pixels, those with the strongest gradients, that take part."""
 _TRIMMED_SHARE = 0.7
 """Share of the smallest residuals that a residual is the mean of."""
@@ -63,7 +64,7 @@ def estimate_motion(reference: Pixels, target: Pixels) -> Motion:
     factor = min(1.0, SURVEY_SIDE / max(height, width))
     size = (max(8, round(width * factor)), max(8, round(height * factor)))
     first, second = (_band(image, size) for image in (reference, target))
-    before, places, jacobian = _strong_gradients(second)
+    places, jacobian = _strong_gradients(second)
     before = _residual(first, second, places)
     start = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     still = Motion(_in_pixels(start, size, (width, height)), (0.0, 0.0), (1.0, 1.0), before, before, False)
@@ -100,12 +101,19 @@ def apply_motion(reference: Pixels, motion: Motion) -> tuple[Pixels, Mask]:
     height, width = reference.shape[:2]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(reference, motion.matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    rows, columns = np.arange(height), np.arange(width)
-    matrix = motion.matrix
-    x = matrix[0, 0] * columns[None, :] + matrix[0, 1] * rows[:, None] + matrix[0, 2]
-    y = matrix[1, 0] * columns[None, :] + matrix[1, 1] * rows[:, None] + matrix[1, 2]
-    outside = (x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)
-    return np.asarray(moved, dtype=np.uint8), np.asarray(outside, dtype=np.bool_)
+    # The largest upright rectangle that every row and column of it can see.
+    outside = np.ones((height, width), np.bool_)
+    across, down = (_seen(motion.matrix[axis], axis, (width, height)) for axis in (0, 1))
+    outside[down, across] = False
+    return np.asarray(moved, dtype=np.uint8), outside
+
+
+def _seen(row: npt.NDArray[np.float64], axis: int, size: tuple[int, int]) -> slice:
+    """The range of target columns (axis 0) or rows (axis 1) whose place in the reference lies inside it."""
+    drift = row[1 - axis] * np.array([0.0, size[1 - axis] - 1.0])
+    first = (-0.5 - row[2] - drift.min()) / row[axis]
+    last = (size[axis] - 0.5 - row[2] - drift.max()) / row[axis]
+    return slice(max(0, int(np.ceil(first))), min(size[axis], int(np.floor(last)) + 1))
 
 
 def _band(image: Pixels, size: tuple[int, int]) -> Floats:
@@ -114,7 +122,7 @@ def _band(image: Pixels, size: tuple[int, int]) -> Floats:
     return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), _BAND_SIGMA), dtype=np.float32)
 
 
-def _strong_gradients(band: Floats) -> tuple[float, tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], Matrix]:
+def _strong_gradients(band: Floats) -> tuple[Places, Matrix]:
     height, width = band.shape
     across = cv2.Sobel(band, cv2.CV_32F, 1, 0, scale=0.125)
     down = cv2.Sobel(band, cv2.CV_32F, 0, 1, scale=0.125)
@@ -127,10 +135,10 @@ def _strong_gradients(band: Floats) -> tuple[float, tuple[npt.NDArray[np.intp], 
     x = (columns - (width - 1) / 2) / width
     y = (rows - (height - 1) / 2) / height
     gx, gy = across[rows, columns].astype(np.float64), down[rows, columns].astype(np.float64)
-    return 0.0, (rows, columns), np.stack([gx, gy, gx * x, gx * y, gy * x, gy * y], axis=1)
+    return (rows, columns), np.stack([gx, gy, gx * x, gx * y, gy * x, gy * y], axis=1)
 
 
-def _improved(matrix: Matrix, first: Floats, second: Floats, places: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], jacobian: Matrix) -> Matrix:
+def _improved(matrix: Matrix, first: Floats, second: Floats, places: Places, jacobian: Matrix) -> Matrix:
     height, width = second.shape
     difference = (second[places] - _warped(first, matrix)[places]).astype(np.float64)
     scale = float(np.median(np.abs(difference))) * 1.4826 + 1e-3
@@ -162,7 +170,7 @@ def _warped(band: Floats, matrix: Matrix) -> Floats:
     return np.asarray(cv2.warpAffine(band, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
-def _residual(first: Floats, second: Floats, places: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]) -> float:
+def _residual(first: Floats, second: Floats, places: Places) -> float:
     apart = np.abs(first[places] - second[places])
     if not apart.size:
         return 0.0

@@ -58,40 +58,55 @@ def choose_components(
         min_strength: mean heat in noise levels, times share of the image; one of just this strength stays.
         min_contrast: mean heat in noise levels; one of just this contrast stays.
     """
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
-    labels = np.asarray(labels, dtype=np.int32)
-    shares = statistics[:, cv2.CC_STAT_AREA] / mask.size
-    strengths = np.bincount(labels[mask], weights=heat[mask], minlength=count) / UNIT / mask.size
+    count, found = cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+    labels = np.asarray(found, dtype=np.int32)
+    # Label of each set pixel only: most of an image is background.
+    members = labels[mask]
+    shares = np.bincount(members, minlength=count) / mask.size
+    strengths = np.bincount(members, weights=heat[mask], minlength=count) / UNIT / mask.size
     contrasts = strengths / np.maximum(shares, 1.0 / mask.size)
     stays = (shares >= min_share) & (strengths >= min_strength) & (contrasts >= min_contrast)
     stays[0] = False
     order = 1 + np.argsort(-strengths[1:], kind="stable")
-    kept = np.asarray(np.take(stays, labels), dtype=np.bool_)
+    kept = np.zeros_like(mask)
+    kept[mask] = stays[members]
     return Components(shares[order], contrasts[order], stays[order], kept)
 
 
 def fill_holes(mask: Mask, heat: Pixels, share: float) -> Mask:
-    """`mask` with its small enclosed holes filled; what touches the border is no hole.
+    """`mask` with its small enclosed holes filled; what is open to the border is no hole.
 
     Args:
         mask: (H, W) bool.
         heat: (H, W) uint8.
         share: holes up to this share of the image are filled; up to ten times that where they differ as well.
     """
-    if not mask.any():
+    box = _bounding_box(mask)
+    if box is None:
         return mask
-    height, width = mask.shape
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(
-        (~mask).view(np.uint8), connectivity=4, ltype=cv2.CV_32S
-    )
-    labels = np.asarray(labels, dtype=np.int32)
-    left, top, across, down, areas = (statistics[:, column] for column in range(5))
-    enclosed = (left > 0) & (top > 0) & (left + across < width) & (top + down < height)
-    sums = np.bincount(labels[~mask], weights=heat[~mask], minlength=count)
-    means = sums / np.maximum(areas, 1)
-    outside = float(sums[~enclosed].sum() / max(1, int(areas[~enclosed].sum())))
+    inside, warmth = mask[box], heat[box]
+    count, found = cv2.connectedComponents((~inside).view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    labels = np.asarray(found, dtype=np.int32)
+    enclosed = np.ones(count, np.bool_)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        enclosed[edge] = False
+    enclosed[0] = False
+    hole = enclosed[labels]
+    members = labels[hole]
+    if not members.size:
+        return mask
+    areas = np.bincount(members, minlength=count)
+    means = np.bincount(members, weights=warmth[hole], minlength=count) / np.maximum(areas, 1)
+    outside = float(np.asarray(cv2.mean(heat, (~mask).view(np.uint8)))[0])
     small = areas <= share * mask.size
     differing = (areas <= _LARGER * share * mask.size) & (means >= max(_DIFFERS * outside, UNIT))
-    fills = enclosed & (small | differing)
-    fills[0] = False
-    return np.asarray(mask | np.take(fills, labels), dtype=np.bool_)
+    filled = mask.copy()
+    filled[box][hole] = (small | differing)[members]
+    return filled
+
+
+def _bounding_box(mask: Mask) -> tuple[slice, slice] | None:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -18,7 +18,7 @@ from pipelines.masks.robust.survey import AGREES, Cells, disagreement
 
 Curves = npt.NDArray[np.float64]
 
-_ROUNDS = 8
+_ROUNDS = 6
 _LEAST_GAIN = 0.04
 """A curve must explain this share of the image more than none does, or halve what is left."""
 _HALVED = 0.7
@@ -64,7 +64,7 @@ def fit_tone(first: Cells, second: Cells) -> Tone:
     """The tone curves between the cells of a reference and of a target that lie on each other."""
     apart = disagreement(first, second)
     before = float(np.mean(apart <= AGREES))
-    curves = np.stack([_fit(first[..., channel].ravel(), second[..., channel].ravel()) for channel in range(3)])
+    curves = np.stack([_fit(first[..., channel].ravel()[::2], second[..., channel].ravel()[::2]) for channel in range(3)])
     moved = _drift(curves, first)
     left = disagreement(first + moved, second)
     after = float(np.mean(left <= AGREES))
@@ -91,13 +91,14 @@ def _fit(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> npt
     prior = np.diag([1e-4, 1e-2, 1e-2]) * len(first) * 0.05
     curve = np.zeros(3)
     change = second - first
+    # Clipped levels tell nothing of the curve.
+    told = ((second > 0.01) & (second < 0.99)).astype(np.float64)
+    rank = int(0.4 * len(first))
     for _ in range(_ROUNDS):
         left = change - base @ curve
-        middle = np.partition(np.abs(left), int(0.4 * len(left)))[int(0.4 * len(left))]
+        middle = np.partition(np.abs(left), rank)[rank]
         reach = max(4.0 * middle, 2.5 / 255.0)
-        weight = np.clip(1.0 - (left / reach) ** 2, 0.0, None) ** 2
-        # Clipped levels tell nothing of the curve.
-        weight *= (second > 0.01) & (second < 0.99)
+        weight = told * np.maximum(1.0 - (left / reach) ** 2, 0.0) ** 2
         weighted = base * weight[:, None]
         curve = np.linalg.solve(weighted.T @ base + prior * 1e-2 + np.eye(3) * 1e-9, weighted.T @ change)
     return curve
