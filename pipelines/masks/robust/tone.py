@@ -21,14 +21,19 @@ Curves = npt.NDArray[np.float64]
 _ROUNDS = 6
 _LEAST_GAIN = 0.04
 """A curve must explain this share of the image more than none does, or halve what is left."""
+_BLACK = 16.0
+"""Cells up to this grey level in both images say nothing of tone."""
+_LEAST_CONTENT = 0.03
 _HALVED = 0.7
 """Or lower the median disagreement to this share."""
-_GRADED = 0.6
-"""A strong curve that explains this share of the image, of which ..."""
+_GRADED = 0.45
+"""A strong curve that explains this share of the image more than none does, where ..."""
 _UNGRADED = 0.35
 """... at most this share agreed without it, is a grading of the whole image."""
-_SLIGHT = 14.0
-"""The mean drift, in grey levels of the most drifted channel, up to which a curve is drift; beyond, it is an edit."""
+_NEARLY_ALL = 95.0
+"""Percentile of the displacements that a curve's drift is."""
+_SLIGHT = 15.0
+"""The drift, in grey levels of the most drifted channel, up to which a curve is drift; beyond, it is an edit."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class Tone:
 
     Args:
         curves: (3, 3): a, b, c of each channel, with r and t in 0..1.
-        drift: mean over the cells of the most drifted channel, in grey levels.
-        explained_before, explained_after: share of cells explained without and with the curves, in 0..1.
+        drift: 95th percentile of the displacements, over what is not black, of the most drifted channel, in grey levels.
+        explained_before, explained_after: share of what is not black explained without and with the curves, in 0..1.
         accepted: whether the curves are drift, to be taken out before the comparison.
         whole_image: whether the curves explain nearly everything and are too strong to be drift: the image was graded.
     """
@@ -62,18 +67,26 @@ class Tone:
 
 def fit_tone(first: Cells, second: Cells) -> Tone:
     """The tone curves between the cells of a reference and of a target that lie on each other."""
+    content = _content(first, second)
+    first, second = first[content], second[content]
     apart = disagreement(first, second)
     before = float(np.mean(apart <= AGREES))
-    curves = np.stack([_fit(first[..., channel].ravel()[::2], second[..., channel].ravel()[::2]) for channel in range(3)])
+    curves = np.stack([_fit(first[:, channel][::2], second[:, channel][::2]) for channel in range(3)])
     moved = _drift(curves, first)
     left = disagreement(first + moved, second)
     after = float(np.mean(left <= AGREES))
-    drift = float(np.abs(moved).mean(axis=(0, 1)).max()) * 255.0
+    drift = float(np.percentile(np.abs(moved), _NEARLY_ALL, axis=0).max()) * 255.0
     better = after >= before + _LEAST_GAIN or (
         after >= before and drift > 0.5 and float(np.median(left)) <= _HALVED * float(np.median(apart))
     )
-    whole = drift > _SLIGHT and after >= _GRADED and before <= _UNGRADED
+    whole = drift > _SLIGHT and after >= before + _GRADED and before <= _UNGRADED
     return Tone(curves, drift, before, after, bool(better and drift <= _SLIGHT), bool(whole))
+
+
+def _content(first: Cells, second: Cells) -> npt.NDArray[np.bool_]:
+    """The cells that are not black in both: black stays black under almost any tone curve. All, where nearly all are."""
+    content = np.maximum(first, second).max(axis=-1) > _BLACK / 255.0
+    return content if np.mean(content) >= _LEAST_CONTENT else np.ones_like(content)
 
 
 def _drift(curves: Curves, first: Cells) -> Cells:
