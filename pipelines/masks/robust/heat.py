@@ -22,11 +22,16 @@ _OPPONENTS = np.array([[0.299, 0.587, 0.114], [-0.45, -0.45, 0.9], [0.9, -0.8, -
 """Brightness, blue against yellow, red against green; each near one grey level for a change that looks like one."""
 _FINE = 4
 """The signed difference is held in quarters of a grey level, so that smoothing is not rounded away."""
-_SMOOTHING = 1.0
 _QUIET = 25
 """Activity (grey levels) of a quiet place, and ..."""
 _BUSY = 100
 """... of a busy one, at which the noise is reported."""
+
+
+_COARSE_SIDE = 128
+"""Coarse pixels along the square root of the image's area."""
+_COARSEST = 8
+_COARSE_SMOOTHING = 0.7
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,27 @@ class Heat:
     quiet_noise: tuple[float, ...]
     busy_noise: tuple[float, ...]
 
+    def evidence(self) -> dict[str, list[float]]:
+        """The noise as plain values."""
+        return {
+            "quiet": [round(one, 2) for one in self.quiet_noise],
+            "busy": [round(one, 2) for one in self.busy_noise],
+        }
 
-def measure_heat(reference: Pixels, target: Pixels, least_noise: float, where: Mask | None = None) -> Heat:
+
+def measure_heat(
+    reference: Pixels, target: Pixels, least_noise: float, where: Mask | None = None, smoothing: float = 1.0
+) -> Heat:
     """The heat of two (H, W, 3) uint8 images that were brought together.
 
     Args:
         least_noise: noise in grey levels that is assumed at least.
         where: (H, W) bool, where noise is measured; None for everywhere.
+        smoothing: Gaussian width in pixels that the signed difference is smoothed by.
     """
     activity = local_activity(reference, target)
     signed = cv2.subtract(target, reference, dtype=cv2.CV_16S)
-    signed = cv2.GaussianBlur(signed * np.int16(_FINE), (5, 5), _SMOOTHING)
+    signed = cv2.GaussianBlur(signed * np.int16(_FINE), (5, 5), smoothing)
     opponents = cv2.split(cv2.transform(signed, _OPPONENTS))
     heat: npt.NDArray[np.uint8] | None = None
     noises = []
@@ -68,3 +83,24 @@ def measure_heat(reference: Pixels, target: Pixels, least_noise: float, where: M
     if heat is None:
         raise ValueError("the images have no channel")
     return Heat(heat, tuple(float(one[_QUIET]) for one in noises), tuple(float(one[_BUSY]) for one in noises))
+
+
+def measure_coarse_heat(reference: Pixels, target: Pixels, least_noise: float, where: Mask | None = None) -> Heat:
+    """The heat of the images averaged over small squares: grain, codec and re-rendered texture average out, edits stay.
+
+    Args:
+        reference, target, least_noise, where: as `measure_heat` takes them, at full size.
+
+    Returns:
+        heat on the coarse grid: 2 to 8 pixels a side, a 128th of the image.
+    """
+    height, width = target.shape[:2]
+    factor = min(_COARSEST, max(2, round(float(np.sqrt(height * width)) / _COARSE_SIDE)))
+    size = (max(4, width // factor), max(4, height // factor))
+    first, second = (
+        np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8) for image in (reference, target)
+    )
+    chosen = None
+    if where is not None:
+        chosen = np.asarray(cv2.resize(where.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)).view(np.bool_)
+    return measure_heat(first, second, least_noise, chosen, _COARSE_SMOOTHING)

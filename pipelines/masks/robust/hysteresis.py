@@ -1,4 +1,7 @@
-"""Thresholding with hysteresis: weak differences count where they are connected to strong ones (Canny 1986)."""
+"""Thresholding with hysteresis: weak differences count where they are connected to strong ones (Canny 1986).
+
+It is done at two scales. The fine one has the edges; the coarse one knows an edit from noise, which averages out there.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +13,72 @@ from pipelines.masks.difference import Mask, Pixels
 _EDGE_SHARE = 0.4
 """A pixel under this share of the largest heat around it is the smear of an edge, not the edit itself."""
 _NEAR = np.ones((5, 5), np.uint8)
+_ALONE = 2.0
+"""A fine pixel this many times as strong as `high` needs no support of the coarse scale."""
+_COARSE_LOW = 1.3
+"""The coarse scale's thresholds, in those of the fine scale: averages have less noise, and blur edges."""
+_COARSE_HIGH = 1.15
+_WIDE = np.ones((11, 11), np.uint8)
+_BESIDE_SHARE = 0.5
 _STRONG_SHARE = 0.05
 """The least share of a component's pixels that must be strong, and ..."""
 _STRONG_PIXELS = 3
 """... their least number."""
 
 
-def threshold(heat: Pixels, low: float, high: float, reach: int) -> Mask:
+def threshold(heat: Pixels, low: float, high: float, reach: int, support: Mask | None = None) -> Mask:
     """Pixels of at least `low` in components that hold enough pixels of at least `high`.
 
     Args:
         heat: (H, W) uint8.
         low, high: levels of heat.
         reach: how far a weak pixel may be from the next strong one, in pixels: what is weak far and wide is noise.
+        support: (H, W) bool, where a strong pixel counts as one; None for everywhere.
 
     Returns:
         (H, W) bool.
     """
     peak = cv2.dilate(heat, _NEAR)
-    weak = cv2.compare(heat, low, cv2.CMP_GE) & cv2.compare(heat, cv2.multiply(peak, _EDGE_SHARE), cv2.CMP_GE)
-    near = cv2.dilate(cv2.compare(heat, high, cv2.CMP_GE), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    weak = (weak & near) > 0
+    weak_levels = cv2.compare(heat, low, cv2.CMP_GE) & cv2.compare(heat, cv2.multiply(peak, _EDGE_SHARE), cv2.CMP_GE)
+    strong_levels = np.asarray(cv2.compare(heat, high, cv2.CMP_GE))
+    if support is not None:
+        strong_levels &= np.where(support, np.uint8(255), np.uint8(0))
+    near = cv2.dilate(strong_levels, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    weak = (weak_levels & near) > 0
     count, labels = cv2.connectedComponents(weak.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     members = labels[weak]
     areas = np.bincount(members, minlength=count)
-    strong = np.bincount(members[heat[weak] >= high], minlength=count)
+    strong = np.bincount(members[strong_levels[weak] > 0], minlength=count)
     stays = strong >= np.maximum(_STRONG_PIXELS, _STRONG_SHARE * areas)
     stays[0] = False
-    return np.asarray(np.take(stays, np.asarray(labels, np.int32)), dtype=np.bool_)
+    changed = np.zeros(heat.shape, np.bool_)
+    changed[weak] = stays[members]
+    return changed
+
+
+def threshold_at_two_scales(
+    fine: Pixels, coarse: Pixels, low: float, high: float, reach: int
+) -> tuple[Mask, Pixels]:
+    """What is changed at the fine scale with the coarse one's support, and what only the coarse one sees.
+
+    Args:
+        fine: (H, W) uint8.
+        coarse: (h, w) uint8, of the same image on a coarser grid.
+        low, high, reach: as `threshold` takes them, for the fine scale.
+
+    Returns:
+        the (H, W) bool mask, and the (H, W) uint8 heat that it is to be judged by: the larger of both scales inside the
+        mask, the fine one outside.
+    """
+    height, width = fine.shape
+    spread = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    supported = spread >= high
+    changed = threshold(fine, low, high, reach, supported | (fine >= _ALONE * high))
+    found = threshold(coarse, _COARSE_LOW * low, _COARSE_HIGH * high, max(coarse.shape))
+    region = np.asarray(cv2.resize(found.astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_LINEAR)) > 127
+    # Beside a strong edge the coarse grid sees what lies on the edge's other side.
+    beside = cv2.multiply(cv2.dilate(fine, _WIDE), _BESIDE_SHARE)
+    changed |= region & (spread >= beside)
+    levels = fine.copy()
+    np.maximum(fine, spread, out=levels, where=changed)
+    return changed, levels

@@ -17,8 +17,8 @@ from pipelines.masks.difference import Mask, Pixels, intersect, least
 from pipelines.masks.morphology import close
 from pipelines.masks.recipe import Difference, Judgement, MaskRecipe
 from pipelines.masks.robust.align import apply_motion, estimate_motion
-from pipelines.masks.robust.heat import UNIT, measure_heat
-from pipelines.masks.robust.hysteresis import threshold
+from pipelines.masks.robust.heat import UNIT, measure_coarse_heat, measure_heat
+from pipelines.masks.robust.hysteresis import threshold_at_two_scales
 from pipelines.masks.robust.parameters import RobustParameters
 from pipelines.masks.robust.regions import choose_components, fill_holes
 from pipelines.masks.robust.sharpness import match_sharpness, soften
@@ -77,16 +77,16 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
             widths = match_sharpness(reference, target)
             reference, target = soften(reference, widths[0]), soften(target, widths[1])
             evidence["softened"] = {"reference": widths[0], "target": widths[1]}
-        heat = measure_heat(reference, target, parameters.least_noise, unedited(apart, target.shape[:2]))
-        levels = heat.levels
+        quiet_cells = unedited(apart, target.shape[:2])
+        fine = measure_heat(reference, target, parameters.least_noise, quiet_cells)
+        coarse = measure_coarse_heat(reference, target, parameters.least_noise, quiet_cells)
         if outside is not None:
-            levels[outside] = 0
-        evidence["noise"] = {
-            "quiet": [round(one, 2) for one in heat.quiet_noise],
-            "busy": [round(one, 2) for one in heat.busy_noise],
-        }
-        reach = round(parameters.reach_share * float(np.sqrt(levels.size)))
-        changed = threshold(levels, parameters.low_threshold * UNIT, parameters.high_threshold * UNIT, reach)
+            fine.levels[outside] = 0
+            coarse.levels[cv2.resize(outside.view(np.uint8), coarse.levels.shape[::-1]) > 0] = 0
+        evidence["noise"] = {"fine": fine.evidence(), "coarse": coarse.evidence()}
+        low, high = parameters.low_threshold * UNIT, parameters.high_threshold * UNIT
+        reach = round(parameters.reach_share * float(np.sqrt(fine.levels.size)))
+        changed, levels = threshold_at_two_scales(fine.levels, coarse.levels, low, high, reach)
         return Difference(levels, changed, verdict, evidence)
 
     def grow(self, changed: Mask) -> Mask:
