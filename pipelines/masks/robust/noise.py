@@ -23,6 +23,7 @@ _START_FACTOR = 0.3853
 _STEEPEST = 0.25
 """The steepest rise of the noise with activity that half a pixel of misregistration accounts for."""
 _TRUNCATION = 2.5
+_ROUNDS = 5
 _TRUNCATED_FACTOR = 0.9545
 """Standard deviation of N(0, 1) truncated at 2.5."""
 
@@ -63,32 +64,28 @@ def noise_levels(difference: Pixels, activity: Pixels, where: Mask | None = None
     filled = np.nonzero(sizes >= max(_LEAST_COUNT, 0.002 * sizes.sum()))[0]
     if not filled.size:
         filled = np.array([int(sizes.argmax())])
-    spread = np.array([_spread(counts[bin_]) for bin_ in filled])
+    spread = _spreads(counts[filled].astype(np.float64))
     centre = (filled + 0.5) * (256 / BINS)
     # A line through the bins by weighted least absolute deviation, near enough: edits can only raise a bin.
     level = _rising_line(centre, spread, np.sqrt(sizes[filled]))
     return np.asarray(level, dtype=np.float32)
 
 
-def _spread(counts: npt.NDArray[np.float32]) -> float:
-    total = float(counts.sum())
-    below = np.cumsum(counts)
-    # Quantile with linear interpolation inside a grey level, so that small noise is not counted in whole levels.
-    rank = _START_SHARE * total
-    level = int(np.searchsorted(below, rank))
-    under = float(below[level - 1]) if level else 0.0
-    value = level - 0.5 + (rank - under) / max(float(counts[level]), 1e-6)
-    spread = max(value, 0.0) / _START_FACTOR
-    squares = np.arange(256, dtype=np.float64) ** 2
-    for _ in range(6):
-        reach = max(1, int(np.ceil(_TRUNCATION * spread)))
-        kept = counts[: reach + 1]
-        mass = float(kept.sum())
-        renewed = float(np.sqrt((kept * squares[: len(kept)]).sum() / max(mass, 1.0))) / _TRUNCATED_FACTOR
-        if abs(renewed - spread) < 0.02:
-            break
-        spread = renewed
-    return spread
+def _spreads(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The truncated standard deviation of each row of a (bins, 256) histogram of absolute differences: (bins,)."""
+    bins = np.arange(len(counts))
+    below = np.cumsum(counts, axis=1)
+    squares = np.cumsum(counts * np.arange(256.0) ** 2, axis=1)
+    # A quantile with linear interpolation inside a grey level, so that small noise is not counted in whole levels.
+    rank = _START_SHARE * below[:, -1]
+    level = (below < rank[:, None]).sum(axis=1)
+    under = np.where(level > 0, below[bins, np.maximum(level - 1, 0)], 0.0)
+    start = level - 0.5 + (rank - under) / np.maximum(counts[bins, level], 1e-6)
+    spread = np.maximum(start, 0.0) / _START_FACTOR
+    for _ in range(_ROUNDS):
+        reach = np.clip(np.ceil(_TRUNCATION * spread), 1, 255).astype(np.intp)
+        spread = np.sqrt(squares[bins, reach] / np.maximum(below[bins, reach], 1.0)) / _TRUNCATED_FACTOR
+    return np.asarray(spread)
 
 
 def _rising_line(centre: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -20,25 +20,22 @@ class RobustParameters(Config):
     """Whether a slight tone drift is taken out before the comparison."""
     match_blur: bool = True
     """Whether the sharper image is softened to the other's sharpness before the comparison."""
-    least_noise: float = Field(default=1.4, gt=0.0, le=50.0)
+    least_noise: float = Field(default=1.3, gt=0.0, le=50.0)
     """Noise level, in grey levels, that a pair is taken to have at least: what lies under a few of it nobody sees."""
-    low_threshold: float = Field(default=3.0, gt=0.0, le=60.0)
+    low_threshold: float = Field(default=2.8, gt=0.0, le=60.0)
     """A pixel whose difference is this many noise levels counts as changed where it is connected to ..."""
     high_threshold: float = Field(default=7.0, gt=0.0, le=60.0)
     """... pixels of at least this many noise levels."""
     reach_share: float = Field(default=0.02, ge=0.0, le=1.0)
     """How far, as a share of the square root of the image's area, a weak pixel may be from the next strong one."""
-    closing_share: float = Field(default=0.004, ge=0.0, le=0.1)
+    closing_share: float = Field(default=0.008, ge=0.0, le=0.1)
     """Radius of the closing that joins what belongs together, as a share of the square root of the image's area."""
     min_component_share: float = Field(default=0.0003, ge=0.0, le=1.0)
     """Connected components under this share of the image are dropped, however strong."""
     min_component_strength: float = Field(default=0.004, ge=0.0)
     """Connected components whose summed difference, in noise levels times share of the image, is less are dropped."""
-    min_component_contrast: float = Field(default=6.5, ge=0.0, le=60.0)
+    min_component_contrast: float = Field(default=7.5, ge=0.0, le=60.0)
     """Connected components whose mean difference, in noise levels, is less are dropped."""
-    raised_threshold: float = Field(default=5.0, gt=0.0, le=60.0)
-    """What a dropped component leaves from this many noise levels on is judged once more: an edit may stand in a patch
-    of weak noise."""
     hole_share: float = Field(default=0.002, ge=0.0, le=1.0)
     """Enclosed holes up to this share of the image are filled; up to ten times that where they differ a little too."""
     min_edited_fraction: float = Field(default=0.0005, ge=0.0, le=1.0)

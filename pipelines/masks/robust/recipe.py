@@ -97,18 +97,16 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
     def filter(self, grown: Mask, difference: Difference) -> Mask:
         """Components by contrast times area and by size; small enclosed holes are filled."""
         parameters = self.parameters
-        limits = (
+        components = choose_components(
+            grown,
+            difference.heat,
             parameters.min_component_share,
             parameters.min_component_strength,
             parameters.min_component_contrast,
         )
-        components = choose_components(grown, difference.heat, *limits)
-        raised = grown & ~components.mask & (difference.heat >= parameters.raised_threshold * UNIT)
-        again = choose_components(raised, difference.heat, *limits)
-        filled = fill_holes(components.mask | again.mask, difference.heat, parameters.hole_share)
         if isinstance(difference.evidence, dict):
-            difference.evidence["components"] = {**components.evidence(), "raised_and_kept": int(again.stays.sum())}
-        return filled
+            difference.evidence["components"] = components.evidence()
+        return fill_holes(components.mask, difference.heat, parameters.hole_share)
 
     def combine(self, masks: Sequence[Mask]) -> Mask:
         """Union, or intersection where the parameters say so."""
