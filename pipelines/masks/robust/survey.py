@@ -13,7 +13,7 @@ from pipelines.masks.difference import Mask, Pixels
 
 Cells = npt.NDArray[np.float64]
 
-CELLS = 64
+CELLS = 48
 """Cells along the longer side."""
 AGREES = 4.0
 """A cell agrees where no channel is off by more than this many grey levels, on the cell's average."""

@@ -19,6 +19,12 @@ from pipelines.masks.robust.survey import AGREES, Cells, disagreement
 Curves = npt.NDArray[np.float64]
 
 _ROUNDS = 6
+_HELD = np.array([5e-8, 5e-6, 5e-6])
+_MIDDLE = 0.4
+"""The share of the cells, those that are explained best, that sets the scale of what counts as explained."""
+_REACH = 4.0
+_LEAST_REACH = 2.5
+"""In grey levels."""
 _LEAST_GAIN = 0.04
 """A curve must explain this share of the image more than none does, or halve what is left."""
 _BLACK = 16.0
@@ -71,7 +77,7 @@ def fit_tone(first: Cells, second: Cells) -> Tone:
     first, second = first[content], second[content]
     apart = disagreement(first, second)
     before = float(np.mean(apart <= AGREES))
-    curves = np.stack([_fit(first[:, channel][::2], second[:, channel][::2]) for channel in range(3)])
+    curves = _fit(first[::2], second[::2])
     moved = _drift(curves, first)
     left = disagreement(first + moved, second)
     after = float(np.mean(left <= AGREES))
@@ -98,20 +104,23 @@ def _bent(level: Cells) -> Cells:
     return np.asarray(level * np.log(np.maximum(level, 1e-3)))
 
 
-def _fit(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    base = np.stack([np.ones_like(first), first, _bent(first)], axis=1)
-    # Curvature and gain are held back a little: few levels in an image say little about the others.
-    prior = np.diag([1e-4, 1e-2, 1e-2]) * len(first) * 0.05
-    curve = np.zeros(3)
-    change = second - first
+def _fit(first: Cells, second: Cells) -> Curves:
+    """The curves between (n, 3) cells, all channels at once."""
+    count = len(first)
+    # (3, n, 3): channel, cell, basis.
+    base = np.stack([np.ones_like(first), first, _bent(first)], axis=-1).transpose(1, 0, 2)
+    change = (second - first).T
     # Clipped levels tell nothing of the curve.
-    told = ((second > 0.01) & (second < 0.99)).astype(np.float64)
-    rank = int(0.4 * len(first))
+    told = ((second > 0.01) & (second < 0.99)).T.astype(np.float64)
+    # Gain and bend are held back a little: few levels in an image say little about the others.
+    held = np.diag(_HELD * count + 1e-9)
+    rank = int(_MIDDLE * count)
+    curves = np.zeros((3, 3))
     for _ in range(_ROUNDS):
-        left = change - base @ curve
-        middle = np.partition(np.abs(left), rank)[rank]
-        reach = max(4.0 * middle, 2.5 / 255.0)
+        left = change - np.einsum("kni,ki->kn", base, curves)
+        middle = np.partition(np.abs(left), rank, axis=1)[:, rank, None]
+        reach = np.maximum(_REACH * middle, _LEAST_REACH / 255.0)
         weight = told * np.maximum(1.0 - (left / reach) ** 2, 0.0) ** 2
-        weighted = base * weight[:, None]
-        curve = np.linalg.solve(weighted.T @ base + prior * 1e-2 + np.eye(3) * 1e-9, weighted.T @ change)
-    return curve
+        weighted = (base * weight[..., None]).transpose(0, 2, 1)
+        curves = np.linalg.solve(weighted @ base + held, weighted @ change[..., None])[..., 0]
+    return curves
