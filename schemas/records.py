@@ -85,10 +85,13 @@ EDIT_SAMPLE = RecordSchema(
             pa.field("mask_recipe", pa.string(), nullable=False),
             pa.field("mask_recipe_version", pa.int32(), nullable=False),
             pa.field("mask_parameters", pa.string(), nullable=False),
+            pa.field("mask_confidence", pa.float64()),
+            pa.field("mask_evidence", pa.string()),
             pa.field("judge_scores", pa.map_(pa.string(), pa.float32())),
             pa.field("captions", pa.list_(CAPTION_TYPE)),
         ]
     ),
 )
 """An `EditPair` with its mask: a 1-bit PNG of the upright target's size (`width` x `height` pixels), white = edited.
-`edited_fraction` is counted at full resolution, in 0..1. `mask_parameters` is canonical JSON."""
+`edited_fraction` is counted at full resolution, in 0..1. `mask_parameters` is canonical JSON. `mask_confidence` in 0..1 and `mask_evidence` (canonical
+JSON: what the recipe measured and decided by) are null where the recipe does not tell."""

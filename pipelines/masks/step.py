@@ -31,7 +31,7 @@ ASPECT_TOLERANCE = 0.01
 class EditMasksConfig(Config):
     """Config of the step `masks`."""
 
-    recipe: str = "seed"
+    recipe: str = "robust"
     """Name of the mask recipe: a key of `pipelines.masks.registry.RECIPES`."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The recipe's own parameters; those not given take the recipe's defaults, and all are kept here resolved."""
@@ -75,6 +75,8 @@ class EditMasks(RowStep[EditMasksConfig]):
                 "mask_recipe",
                 "mask_recipe_version",
                 "mask_parameters",
+                "mask_confidence",
+                "mask_evidence",
             )
         ]
     )
@@ -108,6 +110,8 @@ class EditMasks(RowStep[EditMasksConfig]):
             "mask_recipe": self.recipe.name,
             "mask_recipe_version": self.recipe.version,
             "mask_parameters": self._parameters,
+            "mask_confidence": result.confidence,
+            "mask_evidence": canonical_json(dict(result.evidence)) if result.evidence else None,
         }
 
     def decode_pair(

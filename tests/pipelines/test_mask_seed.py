@@ -116,7 +116,7 @@ def test_the_three_ways_to_combine_channels():
 @pytest.mark.parametrize(
     ("name", "parameters", "says"),
     [
-        ("sed", {}, "must be one of seed, uniworld"),
+        ("sed", {}, "must be one of robust, seed, uniworld"),
         ("seed", {"treshold": 3}, "Did you mean 'threshold'?"),
         ("seed", {"dilation": 4}, "must be odd"),
         ("uniworld", {"min_component_share": 1.5}, "less than or equal to 1"),

@@ -17,6 +17,7 @@ from pipelines.masks.difference import Mask, Pixels, intersect, least
 from pipelines.masks.morphology import close
 from pipelines.masks.recipe import Difference, Judgement, MaskRecipe
 from pipelines.masks.robust.align import apply_motion, estimate_motion
+from pipelines.masks.robust.confidence import edit_confidence, unchanged_confidence, whole_confidence
 from pipelines.masks.robust.heat import UNIT, measure_coarse_heat, measure_heat
 from pipelines.masks.robust.hysteresis import threshold_at_two_scales
 from pipelines.masks.robust.parameters import RobustParameters
@@ -64,10 +65,12 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
             "explained_before": round(tone.explained_before, 3),
             "explained_after": round(tone.explained_after, 3),
             "applied": drift,
+            "whole_image": tone.whole_image,
         }
         apart = disagreement(first, second)
         agrees = agreement(apart)
         evidence["agreement"] = round(agrees, 4)
+        evidence["disagreement"] = round(float(np.median(apart)), 2)
         verdict = None
         if tone.whole_image or agrees < parameters.min_agreement:
             alike = structure(reference, target)
@@ -122,20 +125,38 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
 
     def judge(self, differences: Sequence[Difference], filtered: Mask) -> Judgement:
         """By what the comparison as a whole said, then by the edited fraction."""
+        parameters = self.parameters
         fraction = edited_fraction(filtered)
         verdicts = [one.verdict for one in differences]
-        evidence = {"references": [dict(one.evidence) for one in differences]}
         if all(verdict is MaskStatus.MISALIGNED for verdict in verdicts):
             status, mask = MaskStatus.MISALIGNED, np.zeros_like(filtered)
-        elif all(verdict is not None for verdict in verdicts) or fraction >= self.parameters.global_fraction:
+        elif all(verdict is not None for verdict in verdicts) or fraction >= parameters.global_fraction:
             status, mask = MaskStatus.GLOBAL, np.ones_like(filtered)
         elif fraction == 0.0:
             status, mask = MaskStatus.UNCHANGED, filtered
-        elif fraction < self.parameters.min_edited_fraction:
+        elif fraction < parameters.min_edited_fraction:
             status, mask = MaskStatus.TOO_SMALL, filtered
         else:
             status, mask = MaskStatus.OK, filtered
-        return Judgement(mask, status, None, evidence)
+        confidence = min(self._confidence(status, one, filtered) for one in differences)
+        evidence = {
+            "references": [dict(one.evidence) for one in differences],
+            "edited_fraction": round(fraction, 6),
+            "thresholds": {"low": parameters.low_threshold, "high": parameters.high_threshold},
+        }
+        return Judgement(mask, status, confidence, evidence)
+
+    def _confidence(self, status: MaskStatus, difference: Difference, filtered: Mask) -> float:
+        parameters, evidence = self.parameters, difference.evidence
+        agrees, noise = evidence["agreement"], evidence["noise"]["fine"]["quiet"][0]
+        if status is MaskStatus.UNCHANGED:
+            return unchanged_confidence(difference.heat, parameters.high_threshold, agrees, noise)
+        if difference.verdict is not None:
+            # A grading agrees where nothing was to be graded.
+            explained = evidence["tone"]["whole_image"]
+            agrees = 0.0 if explained else agrees
+            return whole_confidence(agrees, parameters.min_agreement, evidence["disagreement"])
+        return edit_confidence(difference.heat, filtered, agrees, noise)
 
     def pool(self, mask: Mask) -> Mask:
         """Max-pool."""
