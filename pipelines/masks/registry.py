@@ -12,7 +12,9 @@ from pipelines.masks.uniworld import UniWorldRecipe
 from schemas.config import parse_config
 from schemas.errors import ConfigError
 
-RECIPES: dict[str, type[MaskRecipe[Any]]] = {recipe.name: recipe for recipe in (RobustRecipe, SeedRecipe, UniWorldRecipe)}
+RECIPES: dict[str, type[MaskRecipe[Any]]] = {
+    recipe.name: recipe for recipe in (RobustRecipe, SeedRecipe, UniWorldRecipe)
+}
 """Name -> recipe class."""
 
 

@@ -100,6 +100,7 @@ def test_one_bad_row_costs_one_row():
             (good, good),
             (good, target),
         ),
+        recipe="seed",
         parameters={"threshold": 50},
     )
     assert result.kept["key"].to_pylist() == [f"{0:032x}", f"{10:032x}"]
@@ -121,7 +122,7 @@ def test_the_pixel_limit_is_read_from_the_header():
     before = photograph()
     table = pairs((png(before), png(edited(before))))
     assert reasons(run(table, max_pixels=64 * 96 - 1)) == ["image_too_large"]
-    assert reasons(run(table, max_pixels=64 * 96, parameters={"threshold": 50})) == []
+    assert reasons(run(table, max_pixels=64 * 96, recipe="seed", parameters={"threshold": 50})) == []
 
 
 def test_a_reference_is_resized_only_where_the_aspect_agrees():
@@ -145,7 +146,7 @@ def test_orientation_is_applied_to_both_images_alike():
     exif[0x0112] = 6  # What is stored must be turned by 90 degrees clockwise.
     turned = png(np.rot90(before).copy(), exif=exif)
     np.testing.assert_array_equal(decode_image(turned), before)
-    result = run(pairs((turned, png(edited(before)))), parameters={"threshold": 50})
+    result = run(pairs((turned, png(edited(before)))), recipe="seed", parameters={"threshold": 50})
     assert result.kept["mask_status"].to_pylist() == ["ok"]
     assert result.kept["width"].to_pylist() == [96]
 
@@ -162,9 +163,9 @@ def test_statuses_that_are_kept_are_a_choice():
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ({"recipe": "magic"}, "must be one of seed, uniworld"),
+        ({"recipe": "magic"}, "must be one of robust, seed, uniworld"),
         ({"recipe": "uniworld", "parameters": {"dilation": 3}}, "is not a known key"),
-        ({"parameters": {"threshold": 0}}, "greater than or equal to 1"),
+        ({"recipe": "seed", "parameters": {"threshold": 0}}, "greater than or equal to 1"),
         ({"keep_statuses": ["fine"]}, "'ok'"),
         ({"max_pixel": 5}, "Did you mean 'max_pixels'"),
         ({"recipe": 3}, "valid string"),
@@ -177,12 +178,25 @@ def test_a_wrong_config_is_one_clear_error(config, says):
 
 def test_the_fingerprint_follows_recipe_and_parameters_and_not_their_spelling():
     of = lambda **config: EditMasks(parse_config(EditMasksConfig, config, "masks")).fingerprint()  # noqa: E731
-    assert of() == of(recipe="seed", parameters={"threshold": 24})
-    assert len({of(), of(recipe="uniworld"), of(parameters={"threshold": 29})}) == 3
+    assert of() == of(recipe="robust", parameters={"low_threshold": 2.8})
+    assert of(recipe="seed") == of(recipe="seed", parameters={"threshold": 24})
+    assert len({of(), of(recipe="uniworld"), of(recipe="seed"), of(parameters={"low_threshold": 3.0})}) == 4
+
+
+def test_the_grounds_of_a_mask_travel_with_it():
+    before = photograph()
+    table = pairs((png(before), png(edited(before))))
+    robust, seed = (run(table, recipe=recipe).kept.to_pylist()[0] for recipe in ("robust", "seed"))
+    assert 0.0 <= robust["mask_confidence"] <= 1.0
+    evidence = json.loads(robust["mask_evidence"])
+    assert evidence["references"][0]["components"]["kept"] == 1
+    assert evidence["edited_fraction"] == round(robust["edited_fraction"], 6)
+    assert seed["mask_confidence"] is None
+    assert seed["mask_evidence"] is None
 
 
 @pytest.mark.skipif(not REAL_PAIRS.is_dir(), reason="the real pairs are not on this machine")
-@pytest.mark.parametrize("recipe", ["seed", "uniworld"])
+@pytest.mark.parametrize("recipe", ["robust", "seed", "uniworld"])
 def test_real_pairs_are_kept_or_rejected_with_a_reason(recipe):
     listed = [json.loads(line) for line in (REAL_PAIRS / "pairs.jsonl").read_text().splitlines()]
     files = [[(REAL_PAIRS / pair[side]).read_bytes() for side in ("src", "tgt")] for pair in listed]

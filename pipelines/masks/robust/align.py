@@ -27,6 +27,8 @@ _BAND_SIGMA = 3.0
 _STEPS = 6
 _GRADIENT_SHARE = 0.25
 """Share of the pixels, those with the strongest gradients, that take part."""
+_MARGIN_SHARE = 0.02
+"""What lies this near to the border, as a share of the longer side, may have moved out of the image."""
 _TRIMMED_SHARE = 0.7
 """Share of the smallest residuals that a residual is the mean of."""
 _LARGEST_SHIFT = 0.04
@@ -127,9 +129,10 @@ def _strong_gradients(band: Floats) -> tuple[Places, Matrix]:
     across = cv2.Sobel(band, cv2.CV_32F, 1, 0, scale=0.125)
     down = cv2.Sobel(band, cv2.CV_32F, 0, 1, scale=0.125)
     strength = across * across + down * down
-    margin = max(2, round(0.02 * max(height, width)))
-    inner = strength[margin:-margin, margin:-margin]
-    least = np.partition(inner.ravel(), int(inner.size * (1 - _GRADIENT_SHARE)))[int(inner.size * (1 - _GRADIENT_SHARE))]
+    margin = min(max(2, round(_MARGIN_SHARE * max(height, width))), min(height, width) // 4)
+    inner = strength[margin : height - margin, margin : width - margin]
+    rank = int(inner.size * (1.0 - _GRADIENT_SHARE))
+    least = np.partition(inner.ravel(), rank)[rank]
     rows, columns = np.nonzero(inner > max(float(least), 0.01))
     # Every other one says enough.
     rows, columns = rows[::2] + margin, columns[::2] + margin

@@ -56,9 +56,7 @@ def threshold(heat: Pixels, low: float, high: float, reach: int, support: Mask |
     return changed
 
 
-def threshold_at_two_scales(
-    fine: Pixels, coarse: Pixels, low: float, high: float, reach: int
-) -> tuple[Mask, Pixels]:
+def threshold_at_two_scales(fine: Pixels, coarse: Pixels, low: float, high: float, reach: int) -> tuple[Mask, Pixels]:
     """What is changed at the fine scale with the coarse one's support, and what only the coarse one sees.
 
     Args:

@@ -88,7 +88,9 @@ def _spreads(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(spread)
 
 
-def _rising_line(centre: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _rising_line(
+    centre: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     at = np.arange(256) + 0.5
     if len(centre) == 1:
         return np.full(256, spread[0])

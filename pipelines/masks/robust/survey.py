@@ -51,7 +51,9 @@ def unedited(apart: Cells, shape: tuple[int, int]) -> Mask | None:
     gross = cv2.dilate((apart > _GROSS).astype(np.uint8), np.ones((3, 3), np.uint8))
     if float(np.mean(gross)) > 0.9:
         return None
-    return np.asarray(cv2.resize(1 - gross, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST), np.uint8).view(np.bool_)
+    return np.asarray(cv2.resize(1 - gross, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST), np.uint8).view(
+        np.bool_
+    )
 
 
 def structure(reference: Pixels, target: Pixels) -> float:
