@@ -4,10 +4,10 @@
     python benchmarks/mask_quality.py --quick              # two photographs a part
     python benchmarks/mask_quality.py --photographs DIR    # one's own photographs, as a held-out part
 
-Edits of known region (`pipelines.synthesis.edits`) are made on photographs, degraded (`pipelines.synthesis.degradations`),
-and masked by each recipe with its defaults. Scored on the 8x max-pooled grid: IoU with the region known before the
-degradation, and relative error of w = log2(x) + 1. A pair whose status says that there is no mask (`unchanged`,
-`too_small`, `misaligned`) scores as an empty mask.
+Edits of known region (`pipelines.synthesis.edits`) are made on photographs, degraded
+(`pipelines.synthesis.degradations`), and masked by each recipe with its defaults. Scored on the 8x max-pooled grid: IoU
+with the region known before the degradation, and relative error of w = log2(x) + 1. A pair whose status says that there
+is no mask (`unchanged`, `too_small`, `misaligned`) scores as an empty mask.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def table(scores: Sequence[Score], recipe: str, figure: str) -> str:
 
 def summary(scores: Sequence[Score]) -> str:
     """One line a recipe and part: means, the worst cell, false masks of unchanged pairs, least cover of global ones."""
-    head = f"{'part':<12} {'recipe':<9} {'IoU':>6} {'w error':>8} {'worst cell':>26} {'false masks':>12} {'global < 0.95':>14}"
-    lines = [head]
+    titles = ("worst cell", "false masks", "global < 0.95")
+    lines = [f"{'part':<12} {'recipe':<9} {'IoU':>6} {'w error':>8} {titles[0]:>26} {titles[1]:>12} {titles[2]:>14}"]
     for part in dict.fromkeys(score.part for score in scores):
         for recipe in RECIPES:
             mine = [score for score in scores if score.part == part and score.recipe == recipe]
@@ -129,7 +129,7 @@ def summary(scores: Sequence[Score]) -> str:
 
 
 def real_pairs(folder: Path) -> str:
-    """Status, edited fraction and confidence of each real pair by each recipe; IoU and w error where a mask is known."""
+    """Status and edited fraction of each real pair by each recipe; IoU and w error where a mask is known."""
     recipes = {name: make_recipe(name, {}) for name in RECIPES}
     lines = [f"{'pair':<18} {'edit type':<18}" + "".join(f"{name:>36}" for name in RECIPES)]
     for line in (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines():

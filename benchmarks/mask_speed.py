@@ -79,7 +79,7 @@ def comparison_per_component(reference: Pixels, target: Pixels) -> npt.NDArray[n
 
 
 def median_ms(call: Callable[[Pixels, Pixels], object], todo: Sequence[Pair], repeats: int) -> float:
-    """Median over pairs of the least of `repeats` runs, in milliseconds: what the work takes, not the machine's rest."""
+    """Median over pairs of the least of `repeats` runs, in milliseconds."""
     call(*todo[0])
     taken = []
     for pair in todo:

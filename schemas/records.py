@@ -93,5 +93,5 @@ EDIT_SAMPLE = RecordSchema(
     ),
 )
 """An `EditPair` with its mask: a 1-bit PNG of the upright target's size (`width` x `height` pixels), white = edited.
-`edited_fraction` is counted at full resolution, in 0..1. `mask_parameters` is canonical JSON. `mask_confidence` in 0..1 and `mask_evidence` (canonical
-JSON: what the recipe measured and decided by) are null where the recipe does not tell."""
+`edited_fraction` is counted at full resolution, in 0..1. `mask_parameters` is canonical JSON. `mask_confidence` in
+0..1 and `mask_evidence` (canonical JSON: what the recipe measured and decided by) are null where a recipe has none."""

@@ -120,8 +120,8 @@ def _seen(row: npt.NDArray[np.float64], axis: int, size: tuple[int, int]) -> sli
 
 def _band(image: Pixels, size: tuple[int, int]) -> Floats:
     grey = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    grey = cv2.GaussianBlur(grey, (0, 0), 0.7)
-    return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), _BAND_SIGMA), dtype=np.float32)
+    soft = cv2.GaussianBlur(grey, (0, 0), 0.7)
+    return np.asarray(soft - cv2.GaussianBlur(soft, (0, 0), _BAND_SIGMA), dtype=np.float32)
 
 
 def _strong_gradients(band: Floats) -> tuple[Places, Matrix]:

@@ -74,12 +74,12 @@ def measure_heat(
     noises = []
     for opponent in opponents:
         # In halves of a grey level: 127 grey levels are far more than any noise.
-        size = cv2.convertScaleAbs(opponent, alpha=2.0 / _FINE)
+        size = np.asarray(cv2.convertScaleAbs(opponent, alpha=2.0 / _FINE), dtype=np.uint8)
         noise = noise_levels(size, activity, where) / 2.0
         noises.append(noise)
         factor = cv2.LUT(activity, (UNIT / 2.0 / np.maximum(noise, least_noise)).astype(np.float32))
-        one = np.asarray(cv2.multiply(size, factor, dtype=cv2.CV_8U))
-        heat = one if heat is None else np.asarray(cv2.max(heat, one))
+        one = np.asarray(cv2.multiply(size, factor, dtype=cv2.CV_8U), dtype=np.uint8)
+        heat = one if heat is None else np.maximum(heat, one)
     if heat is None:
         raise ValueError("the images have no channel")
     return Heat(heat, tuple(float(one[_QUIET]) for one in noises), tuple(float(one[_BUSY]) for one in noises))

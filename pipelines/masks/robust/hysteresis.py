@@ -5,6 +5,8 @@ It is done at two scales. The fine one has the edges; the coarse one knows an ed
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -39,17 +41,16 @@ def threshold(heat: Pixels, low: float, high: float, reach: int, support: Mask |
         (H, W) bool.
     """
     peak = cv2.dilate(heat, _NEAR)
-    weak_levels = cv2.compare(heat, low, cv2.CMP_GE) & cv2.compare(heat, cv2.multiply(peak, _EDGE_SHARE), cv2.CMP_GE)
-    strong_levels = np.asarray(cv2.compare(heat, high, cv2.CMP_GE))
+    strong = heat >= math.ceil(high)
     if support is not None:
-        strong_levels &= np.where(support, np.uint8(255), np.uint8(0))
-    near = cv2.dilate(strong_levels, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    weak = (weak_levels & near) > 0
+        strong &= support
+    near = cv2.dilate(strong.view(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    weak = (heat >= math.ceil(low)) & (heat >= cv2.convertScaleAbs(peak, alpha=_EDGE_SHARE)) & (near > 0)
     count, labels = cv2.connectedComponents(weak.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
-    members = labels[weak]
+    members = np.asarray(labels)[weak]
     areas = np.bincount(members, minlength=count)
-    strong = np.bincount(members[strong_levels[weak] > 0], minlength=count)
-    stays = strong >= np.maximum(_STRONG_PIXELS, _STRONG_SHARE * areas)
+    strengths = np.bincount(members[strong[weak]], minlength=count)
+    stays = strengths >= np.maximum(_STRONG_PIXELS, _STRONG_SHARE * areas)
     stays[0] = False
     changed = np.zeros(heat.shape, np.bool_)
     changed[weak] = stays[members]
@@ -70,12 +71,12 @@ def threshold_at_two_scales(fine: Pixels, coarse: Pixels, low: float, high: floa
     """
     height, width = fine.shape
     spread = np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
-    supported = spread >= high
-    changed = threshold(fine, low, high, reach, supported | (fine >= _ALONE * high))
+    supported = spread >= math.ceil(high)
+    changed = threshold(fine, low, high, reach, supported | (fine >= math.ceil(_ALONE * high)))
     found = threshold(coarse, _COARSE_LOW * low, _COARSE_HIGH * high, max(coarse.shape))
     region = np.asarray(cv2.resize(found.astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_LINEAR)) > 127
     # Beside a strong edge the coarse grid sees what lies on the edge's other side.
-    beside = cv2.multiply(cv2.dilate(fine, _WIDE), _BESIDE_SHARE)
+    beside = cv2.convertScaleAbs(cv2.dilate(fine, _WIDE), alpha=_BESIDE_SHARE)
     changed |= region & (spread >= beside)
     levels = fine.copy()
     np.maximum(fine, spread, out=levels, where=changed)

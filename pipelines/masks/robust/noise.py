@@ -67,7 +67,7 @@ def noise_levels(difference: Pixels, activity: Pixels, where: Mask | None = None
     spread = _spreads(counts[filled].astype(np.float64))
     centre = (filled + 0.5) * (256 / BINS)
     # A line through the bins by weighted least absolute deviation, near enough: edits can only raise a bin.
-    level = _rising_line(centre, spread, np.sqrt(sizes[filled]))
+    level = _rising_line(centre, spread, np.asarray(np.sqrt(sizes[filled]), np.float64))
     return np.asarray(level, dtype=np.float32)
 
 
@@ -100,4 +100,4 @@ def _rising_line(
     base = spread[low] - slope * centre[low]
     apart = np.abs(spread - base[:, None] - slope[:, None] * centre) @ weight
     best = int(apart.argmin())
-    return np.clip(base[best] + slope[best] * at, 0.0, None)
+    return np.asarray(np.clip(base[best] + slope[best] * at, 0.0, None), dtype=np.float64)

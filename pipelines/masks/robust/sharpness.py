@@ -21,7 +21,9 @@ def match_sharpness(reference: Pixels, target: Pixels) -> tuple[float, float]:
     Returns:
         (reference's, target's) Gaussian width in pixels; at most one of them is above 0.
     """
-    first, second = (cv2.cvtColor(_tiles(image), cv2.COLOR_RGB2GRAY) for image in (reference, target))
+    first, second = (
+        np.asarray(cv2.cvtColor(_tiles(image), cv2.COLOR_RGB2GRAY), np.uint8) for image in (reference, target)
+    )
     best, least = (0.0, 0.0), _apart(first, second)
     if least < 0.05:
         return best

@@ -61,7 +61,10 @@ def structure(reference: Pixels, target: Pixels) -> float:
     height, width = target.shape[:2]
     factor = min(1.0, _STRUCTURE_SIDE / max(height, width))
     size = (max(8, round(width * factor)), max(8, round(height * factor)))
-    first, second = (_edges(cv2.resize(image, size, interpolation=cv2.INTER_AREA)) for image in (reference, target))
+    first, second = (
+        _edges(np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8))
+        for image in (reference, target)
+    )
     spread = float(first.std() * second.std())
     return float(((first - first.mean()) * (second - second.mean())).mean()) / spread if spread > 1e-6 else 0.0
 

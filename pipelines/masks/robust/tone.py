@@ -1,9 +1,9 @@
 """Tone drift between a reference and its target: a smooth curve for each channel, fitted where little was edited.
 
-The curve is t = r + a + b r + c r ln r, which holds an offset, a gain, and to first order a gamma. It is fitted by iteratively
-reweighted least squares on a strongly reduced copy, where noise and texture have averaged out, starting from "nothing
-drifted", so that an unchanged subject before a replaced background keeps its own. A curve is taken only where it explains
-clearly more of the image than none does, and only while it is slight: a strong one is an edit.
+The curve is t = r + a + b r + c r ln r, which holds an offset, a gain, and to first order a gamma. It is fitted by
+iteratively reweighted least squares on a strongly reduced copy, where noise and texture have averaged out, starting
+from "nothing drifted", so that an unchanged subject before a replaced background keeps its own. A curve is taken only
+where it explains clearly more of the image than none does, and only while it is slight: a strong one is an edit.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Tone:
 
     Args:
         curves: (3, 3): a, b, c of each channel, with r and t in 0..1.
-        drift: 95th percentile of the displacements, over what is not black, of the most drifted channel, in grey levels.
+        drift: 95th percentile of the displacements of what is not black, in grey levels of the most drifted channel.
         explained_before, explained_after: share of what is not black explained without and with the curves, in 0..1.
         accepted: whether the curves are drift, to be taken out before the comparison.
         whole_image: whether the curves explain nearly everything and are too strong to be drift: the image was graded.
@@ -90,7 +90,7 @@ def fit_tone(first: Cells, second: Cells) -> Tone:
 
 
 def _content(first: Cells, second: Cells) -> npt.NDArray[np.bool_]:
-    """The cells that are not black in both: black stays black under almost any tone curve. All, where nearly all are."""
+    """The cells that are not black in both: black stays black under almost any curve. All, where hardly any are."""
     content = np.maximum(first, second).max(axis=-1) > _BLACK / 255.0
     return content if np.mean(content) >= _LEAST_CONTENT else np.ones_like(content)
 
