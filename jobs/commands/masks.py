@@ -24,7 +24,7 @@ def masks(
         typer.Argument(help="A .jsonl or .parquet file, a folder of them, or a run folder.", show_default=False),
     ],
     output: RunFolderOption,
-    recipe: Annotated[str | None, typer.Option(help="Mask recipe: seed or uniworld.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Mask recipe: robust (the default), seed or uniworld.")] = None,
     parameter: Annotated[
         list[str], typer.Option(help="A parameter of the recipe, NAME=VALUE; repeat it for several.")
     ] = [],  # noqa: B006

@@ -13,9 +13,9 @@ HELD_OUT = "rocket"
 """The photograph that no pair is made of and no model sees before it is edited."""
 LONGEST_SIDE = 640
 """Photographs are shrunk to this before edits are made, in pixels, as public sets are."""
-RECIPES = ("seed", "uniworld")
+RECIPES = ("robust", "seed", "uniworld")
 """Mask recipes held against the known regions; the shards are made with `RECIPE`."""
-RECIPE = "seed"
+RECIPE = "robust"
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def noise_levels(difference: Pixels, activity: Pixels, where: Mask | None = None
     if not filled.size:
         filled = np.array([int(sizes.argmax())])
     spread = _spreads(counts[filled].astype(np.float64))
-    centre = (filled + 0.5) * (256 / BINS)
+    centre = np.asarray((filled + 0.5) * (256 / BINS), np.float64)
     # A line through the bins by weighted least absolute deviation, near enough: edits can only raise a bin.
     level = _rising_line(centre, spread, np.asarray(np.sqrt(sizes[filled]), np.float64))
     return np.asarray(level, dtype=np.float32)
