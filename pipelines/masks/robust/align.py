@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.masks.difference import Mask, Pixels
+from pipelines.masks.robust.survey import reduced
 
 Floats = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
@@ -31,6 +32,8 @@ _MARGIN_SHARE = 0.02
 """What lies this near to the border, as a share of the longer side, may have moved out of the image."""
 _TRIMMED_SHARE = 0.7
 """Share of the smallest residuals that a residual is the mean of."""
+_FAR = 0.8
+"""Residual, in grey levels, under which the images are near enough for the refinement alone."""
 _LARGEST_SHIFT = 0.04
 _LARGEST_SCALE = 0.04
 _LEAST_GAIN = 0.08
@@ -73,7 +76,7 @@ def estimate_motion(reference: Pixels, target: Pixels) -> Motion:
     if before < 0.05 or len(places[0]) < 64:
         return still
     best, least = start, before
-    guess = _phase_guess(first, second)
+    guess = _phase_guess(first, second) if before >= _FAR else None
     if guess is not None and (cost := _residual(_warped(first, guess), second, places)) < before:
         best, least = guess, cost
     current = best
@@ -119,7 +122,7 @@ def _seen(row: npt.NDArray[np.float64], axis: int, size: tuple[int, int]) -> sli
 
 
 def _band(image: Pixels, size: tuple[int, int]) -> Floats:
-    grey = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey = cv2.cvtColor(reduced(image, size), cv2.COLOR_RGB2GRAY).astype(np.float32)
     soft = cv2.GaussianBlur(grey, (0, 0), 0.7)
     return np.asarray(soft - cv2.GaussianBlur(soft, (0, 0), _BAND_SIGMA), dtype=np.float32)
 

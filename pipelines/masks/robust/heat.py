@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from pipelines.masks.difference import Mask, Pixels
 from pipelines.masks.robust.noise import local_activity, noise_levels
+from pipelines.masks.robust.survey import reduced
 
 UNIT = 4
 """Heat of one noise level: 255 is reached at about 64 noise levels."""
@@ -97,9 +98,7 @@ def measure_coarse_heat(reference: Pixels, target: Pixels, least_noise: float, w
     height, width = target.shape[:2]
     factor = min(_COARSEST, max(2, round(float(np.sqrt(height * width)) / _COARSE_SIDE)))
     size = (max(4, width // factor), max(4, height // factor))
-    first, second = (
-        np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8) for image in (reference, target)
-    )
+    first, second = reduced(reference, size), reduced(target, size)
     chosen = None
     if where is not None:
         chosen = np.asarray(cv2.resize(where.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)).view(np.bool_)
