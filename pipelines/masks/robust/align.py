@@ -26,6 +26,8 @@ SURVEY_SIDE = 256
 """Longer side of the reduced copy, in pixels."""
 _BAND_SIGMA = 3.0
 _STEPS = 6
+_ON = 0.985
+"""A step that does not lower the residual to this share is the last."""
 _GRADIENT_SHARE = 0.25
 """Share of the pixels, those with the strongest gradients, that take part."""
 _MARGIN_SHARE = 0.02
@@ -83,9 +85,11 @@ def estimate_motion(reference: Pixels, target: Pixels) -> Motion:
     for _ in range(_STEPS):
         current = _improved(current, first, second, places, jacobian)
         cost = _residual(_warped(first, current), second, places)
-        if cost >= least * 0.999:
+        gained = cost < least * _ON
+        if cost < least:
+            best, least = current, cost
+        if not gained:
             break
-        best, least = current, cost
     matrix = _in_pixels(best, size, (width, height))
     middle = np.array([(width - 1) / 2, (height - 1) / 2, 1.0])
     shift = matrix @ middle - middle[:2]
