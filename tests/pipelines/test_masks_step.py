@@ -178,9 +178,9 @@ def test_a_wrong_config_is_one_clear_error(config, says):
 
 def test_the_fingerprint_follows_recipe_and_parameters_and_not_their_spelling():
     of = lambda **config: EditMasks(parse_config(EditMasksConfig, config, "masks")).fingerprint()  # noqa: E731
-    assert of() == of(recipe="robust", parameters={"low_threshold": 2.8})
+    assert of() == of(recipe="robust", parameters={"low_threshold": 3.0})
     assert of(recipe="seed") == of(recipe="seed", parameters={"threshold": 24})
-    assert len({of(), of(recipe="uniworld"), of(recipe="seed"), of(parameters={"low_threshold": 3.0})}) == 4
+    assert len({of(), of(recipe="uniworld"), of(recipe="seed"), of(parameters={"low_threshold": 3.5})}) == 4
 
 
 def test_the_grounds_of_a_mask_travel_with_it():
