@@ -20,7 +20,7 @@ class RobustParameters(Config):
     """Whether a slight tone drift is taken out before the comparison."""
     match_blur: bool = True
     """Whether the sharper image is softened to the other's sharpness before the comparison."""
-    least_noise: float = Field(default=1.5, gt=0.0, le=50.0)
+    least_noise: float = Field(default=1.3, gt=0.0, le=50.0)
     """Noise level, in grey levels, that a pair is taken to have at least: what lies under a few of it nobody sees."""
     low_threshold: float = Field(default=3.0, gt=0.0, le=60.0)
     """A pixel whose difference is this many noise levels counts as changed where it is connected to ..."""
