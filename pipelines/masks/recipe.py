@@ -28,13 +28,13 @@ class Difference:
         heat: (H, W) uint8, how different each pixel is.
         changed: (H, W) bool, what counts as different.
         verdict: what the pair is, where the comparison as a whole already tells: `global` or `misaligned`.
-        evidence: how that came about, as plain values that JSON holds.
+        evidence: how that came about, as plain values that JSON holds; later steps add theirs.
     """
 
     heat: Pixels
     changed: Mask
     verdict: MaskStatus | None = None
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

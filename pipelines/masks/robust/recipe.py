@@ -107,8 +107,7 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
             parameters.min_component_strength,
             parameters.min_component_contrast,
         )
-        if isinstance(difference.evidence, dict):
-            difference.evidence["components"] = components.evidence()
+        difference.evidence["components"] = components.evidence()
         return fill_holes(components.mask, difference.heat, parameters.hole_share)
 
     def combine(self, masks: Sequence[Mask]) -> Mask:
