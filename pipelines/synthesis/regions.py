@@ -67,10 +67,11 @@ def feather(region: Mask, width: float) -> Alpha:
     """How strongly an edit of `region` acts at each pixel: 1 inside, falling to 0 over about `width` pixels.
 
     Returns:
-        (H, W) float32 in 0..1. What lies beyond the fall is exactly 0; width 0 gives the hard region.
+        (H, W) float32 in 0..1. What lies beyond the fall is exactly 0; a width under a tenth of a pixel gives the hard
+        region.
     """
     hard = region.astype(np.float32)
-    if width <= 0.0:
+    if width < 0.1:
         return hard
     soft = np.asarray(cv2.GaussianBlur(hard, (0, 0), width / 2.0), dtype=np.float32)
     return np.where(soft < _LEAST_SUPPORT, 0.0, soft).astype(np.float32)

@@ -232,7 +232,7 @@ def test_lines_of_every_kind_are_rows_or_rejected_with_a_reason(call: Editmill, 
 WRONG_CONFIGS: list[tuple[Any, tuple[str, ...]]] = [
     ({"bogus": 1}, ("bogus", "not a known key")),
     ({"pack": {"sample_per_shard": 3}}, ("pack.sample_per_shard", "Did you mean 'samples_per_shard'?")),
-    ({"steps": [{"masks": {"parameters": {"thresold": 3}}}]}, ("Did you mean 'threshold'?",)),
+    ({"steps": [{"masks": {"parameters": {"low_thresold": 3}}}]}, ("Did you mean 'low_threshold'?",)),
     ({"pack": {"samples_per_shard": 0}}, ("pack.samples_per_shard", "greater than or equal to 1")),
     ({"steps": [{"masks": {"max_pixels": "many"}}]}, ("max_pixels", "valid integer")),
     ({"steps": [{"mask": {}}]}, ("Did you mean 'masks'?",)),
