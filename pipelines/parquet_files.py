@@ -87,6 +87,16 @@ def read_footer(path: str) -> pq.FileMetaData:
         ) from error
 
 
+def damaged(path: str, start: int, stop: int, error: Exception) -> InputError:
+    """The error for row groups [start, stop) that cannot be read, behind a footer that can."""
+    return InputError(
+        path,
+        f"row groups {start} to {stop - 1}",
+        f"cannot be read ({error})",
+        "Fetch the file again, or leave it out.",
+    )
+
+
 def row_group_ranges(footer: pq.FileMetaData, rows_wanted: int) -> Iterator[tuple[int, int]]:
     """Consecutive ranges of row groups (stop exclusive), each with at least one row and at most `rows_wanted` rows or
     one row group."""

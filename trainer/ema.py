@@ -97,15 +97,3 @@ class ShardedEma:
 def full_shape(parameter: nn.Parameter) -> torch.Size:
     """The shape of a parameter, also where ZeRO-3 holds a slice of it."""
     return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
-
-
-def gather_parameters(parameters: Mapping[str, nn.Parameter], ranks: Ranks) -> Iterator[tuple[str, torch.Tensor]]:
-    """The whole of each parameter in turn, in its own dtype on the CPU, whatever the ZeRO stage. A collective."""
-    for name, parameter in parameters.items():
-        if not hasattr(parameter, "ds_tensor"):
-            yield name, parameter.detach().cpu()
-            continue
-        parts = [torch.empty_like(parameter.ds_tensor) for _ in range(ranks.world)]
-        distributed.all_gather(parts, parameter.ds_tensor.detach())
-        shape = full_shape(parameter)
-        yield name, torch.cat(parts)[: shape.numel()].view(shape).cpu()

@@ -12,17 +12,12 @@ from collections.abc import Sequence
 import torch
 
 from trainer.config import TimestepConfig
+from unified_model.flow import resolution_mu
 
 
 def shift_mu(image_tokens: int, config: TimestepConfig) -> float:
     """mu, linear in the number of image tokens: `base_shift` at `base_tokens`, `max_shift` at `max_tokens`."""
-    slope = (config.max_shift - config.base_shift) / (config.max_tokens - config.base_tokens)
-    return config.base_shift + slope * (image_tokens - config.base_tokens)
-
-
-def shift_timesteps(timesteps: torch.Tensor, mu: float) -> torch.Tensor:
-    """exp(mu) / (exp(mu) + 1/t - 1), for t in the open interval (0, 1); the result stays in it and grows with mu."""
-    return torch.sigmoid(torch.logit(timesteps) + mu)
+    return resolution_mu(image_tokens, config.base_shift, config.max_shift, config.base_tokens, config.max_tokens)
 
 
 def sample_timesteps(seed: int, positions: Sequence[int], image_tokens: int, config: TimestepConfig) -> torch.Tensor:
@@ -39,7 +34,7 @@ def sample_timesteps(seed: int, positions: Sequence[int], image_tokens: int, con
         [torch.randn((), generator=_generator(seed, place, "timestep"), dtype=torch.float64) for place in positions]
     )
     mu = shift_mu(image_tokens, config)
-    # sigmoid(n + mu) is shift_timesteps(sigmoid(n), mu), without the loss of digits near 0 and 1.
+    # The published shift exp(mu) / (exp(mu) + 1/t - 1) of t = sigmoid(n), without the loss of digits near 0 and 1.
     return torch.sigmoid(config.mean + config.deviation * normals + mu).float()
 
 

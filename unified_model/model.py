@@ -21,7 +21,7 @@ from unified_model.core import EditCore
 from unified_model.denoiser import FluxDenoiser
 from unified_model.features import EditFeatures, EditInputs
 from unified_model.processor import EditProcessor
-from unified_model.understanding import QwenSiglipTower
+from unified_model.understanding import QwenSiglipTower, UnderstandingTower
 from unified_model.vlm_processor import load_vlm_processor, save_vlm_processor
 
 FLUX_SCHEDULER = {"num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": True}
@@ -69,8 +69,8 @@ class UnifiedEditModel(nn.Module):
 
     def features(self, inputs: EditInputs) -> EditFeatures:
         """The frozen towers' features of a batch; no gradient."""
-        features: EditFeatures = self.tower(inputs)
-        return features
+        tower: UnderstandingTower = self.tower
+        return tower(inputs)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> UnifiedEditModel:

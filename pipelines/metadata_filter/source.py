@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pipelines.metadata_filter.columns import FileColumns, as_record_column, file_columns
 from pipelines.metadata_filter.config import MetadataFilterConfig
 from pipelines.metadata_filter.rules import Rule, all_pass, bounded_columns, check_bounds_have_columns, rules
-from pipelines.parquet_files import ParquetFile, find_files, locate, read_footer, row_group_ranges
+from pipelines.parquet_files import ParquetFile, damaged, find_files, locate, read_footer, row_group_ranges
 from pipelines.source import Partition, Source, reject_repeats
 from pipelines.step import StepResult
 from schemas.atomic import fingerprint
@@ -93,12 +93,7 @@ class LaionParquet(Source[MetadataFilterConfig]):
             kept, unreadable = _split_unreadable(kept)
             records = _as_records(kept)
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(
-                partition.path,
-                f"row groups {partition.start} to {partition.stop - 1}",
-                f"cannot be read ({error})",
-                "Fetch the file again, or leave it out.",
-            ) from error
+            raise damaged(partition.path, partition.start, partition.stop, error) from error
         rows = sum(metadata.row_group(group).num_rows for group in groups)
         if kept.num_rows + unreadable.num_rows + failing.num_rows != rows:
             raise ContractError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.parquet_files import ParquetFile, find_files, locate, read_footer, row_group_ranges
+from pipelines.parquet_files import ParquetFile, damaged, find_files, locate, read_footer, row_group_ranges
 from pipelines.source import Partition
 from schemas.atomic import fingerprint
 from schemas.errors import InputError, SchemaError
@@ -58,12 +58,7 @@ def read_row_groups(partition: Partition) -> pa.Table:
             table = pq.ParquetFile(stream).read_row_groups(list(range(partition.start, partition.stop)))
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            partition.path,
-            f"row groups {partition.start} to {partition.stop - 1}",
-            f"cannot be read ({error})",
-            "Fetch the file again, or leave it out.",
-        ) from error
+        raise damaged(partition.path, partition.start, partition.stop, error) from error
     return table
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainer.config import TimestepConfig
-from trainer.flow_matching import noised, sample_noise, sample_timesteps, shift_mu, shift_timesteps, velocity
+from trainer.flow_matching import noised, sample_noise, sample_timesteps, shift_mu, velocity
 
 CONFIG = TimestepConfig()
 
@@ -20,9 +20,10 @@ def test_mu_is_linear_between_its_two_points() -> None:
 
 
 def test_the_shift_is_the_published_formula() -> None:
-    timesteps = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
-    expected = math.exp(0.8) / (math.exp(0.8) + 1 / timesteps - 1)
-    torch.testing.assert_close(shift_timesteps(timesteps, 0.8), expected)
+    plain = sample_timesteps(0, range(50), 1024, TimestepConfig(base_shift=0.0, max_shift=0.0))
+    mu = shift_mu(1024, CONFIG)
+    expected = math.exp(mu) / (math.exp(mu) + 1 / plain - 1)
+    torch.testing.assert_close(sample_timesteps(0, range(50), 1024, CONFIG), expected)
 
 
 def test_timesteps_are_a_shifted_logit_normal() -> None:
