@@ -45,6 +45,11 @@ class Card:
         fraction: edited fraction in 0..1, or None.
         facts: further (name, value) pairs, in the order in which they are shown.
         panels: at least one.
+        steps: how the mask came about, a panel a step in their order; empty where that is not known.
+        confidence: of the mask, in 0..1, or None.
+        weight: w of the edited region, or None.
+        source, edit_type: as the record has them; what a page filters by.
+        recipe: name of the mask recipe, or None.
     """
 
     key: str
@@ -53,6 +58,12 @@ class Card:
     fraction: float | None
     facts: tuple[tuple[str, str], ...]
     panels: tuple[Panel, ...]
+    steps: tuple[Panel, ...] = ()
+    confidence: float | None = None
+    weight: float | None = None
+    source: str | None = None
+    edit_type: str | None = None
+    recipe: str | None = None
 
     @property
     def short_key(self) -> str:
