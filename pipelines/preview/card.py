@@ -35,6 +35,21 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """What a page lets one compare: a target with each of its references, the edited region over both.
+
+    Args:
+        references: at least one; of any size.
+        target: a picture.
+        mask: (H, W) bool of the target's size, True = edited.
+    """
+
+    references: tuple[Picture, ...]
+    target: Picture
+    mask: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Card:
     """One sample.
 
@@ -50,6 +65,7 @@ class Card:
         weight: w of the edited region, or None.
         source, edit_type: as the record has them; what a page filters by.
         recipe: name of the mask recipe, or None.
+        pair: the pictures that a slider compares; None where there is nothing to compare.
     """
 
     key: str
@@ -64,6 +80,7 @@ class Card:
     source: str | None = None
     edit_type: str | None = None
     recipe: str | None = None
+    pair: Pair | None = None
 
     @property
     def short_key(self) -> str:
@@ -131,7 +148,8 @@ def edit_card(look: EditLook, top: float, with_difference: bool = False) -> Card
         panels.append(Panel("weight map", colour_weights(look.weights.weights, top), _legend(look.weights, top), True))
     else:
         facts.insert(0, ("w", "none: smaller than one latent cell"))
-    return Card(look.key, look.instruction, look.status, look.fraction, tuple(facts), tuple(panels))
+    pair = Pair(look.references, look.target, look.mask)
+    return Card(look.key, look.instruction, look.status, look.fraction, tuple(facts), tuple(panels), pair=pair)
 
 
 def image_card(key: str, caption: str, facts: tuple[tuple[str, str], ...], picture: Picture) -> Card:
