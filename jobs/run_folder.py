@@ -30,7 +30,7 @@ from jobs.commits import Commit, CommittedFile, Finished, read_commit, write_com
 from schemas.atomic import fingerprint, remove_partials, write_bytes
 from schemas.errors import InputError
 from schemas.folders import check_can_be_folder, check_holds_only
-from schemas.outcomes import no_rejections
+from schemas.outcomes import no_rejections, up_to_date
 
 LOCK = ".lock"
 """File in a run folder that is held with flock while a run works there."""
@@ -152,7 +152,7 @@ class RunFolder:
         """
         # The files have the same names under every config: what vouched for the old ones goes first.
         self._finish_path(partition).unlink(missing_ok=True)
-        tables = [self.read_table(commit.outcomes) for commit in commits if commit.outcomes is not None]
+        tables = [up_to_date(self.read_table(commit.outcomes)) for commit in commits if commit.outcomes is not None]
         outcomes = self.path / "outcomes" / f"{partition}.parquet"
         rows = self.path / "records" / f"{partition}.parquet"
         finish = Finished(

@@ -90,9 +90,18 @@ def reject_repeats(source: Source[Any], table: pa.Table) -> StepResult:
     positions = pa.array(range(table.num_rows), pa.int64())
     first = pa.table({"key": table["key"], "position": positions}).group_by("key").aggregate([("position", "min")])
     is_first = pc.is_in(positions, value_set=first["position_min"].combine_chunks())
-    repeated = table["key"].filter(pc.invert(is_first)).to_pylist()
+    repeats = table.filter(pc.invert(is_first))
+    repeated = repeats["key"].to_pylist()
+    sources = repeats["source"].to_pylist() if "source" in table.column_names else None
     sentence = "the same content stands earlier in this partition"
     return StepResult(
         table.filter(is_first),
-        rejections(source.name, source.version, repeated, ["repeated_row"] * len(repeated), [sentence] * len(repeated)),
+        rejections(
+            source.name,
+            source.version,
+            repeated,
+            ["repeated_row"] * len(repeated),
+            [sentence] * len(repeated),
+            sources,
+        ),
     )

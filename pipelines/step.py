@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar, final
 
 import pyarrow as pa
@@ -110,7 +110,7 @@ class Step(ABC, Generic[StepConfigT]):
             )
         result = self.process(table)
         _check_conservation(self, table, result)
-        return result
+        return replace(result, rejected=_with_sources(table, result.rejected))
 
 
 class RowStep(Step[StepConfigT]):
@@ -134,7 +134,7 @@ class RowStep(Step[StepConfigT]):
         """Collect `process_row` over the table."""
         kept: list[int] = []
         added: list[Mapping[str, Any]] = []
-        rejected: list[tuple[str, str, str]] = []
+        rejected: list[tuple[str, RowRejected]] = []
         view = table.select(list(dict.fromkeys(("key", *self.needs))))
         for position in range(view.num_rows):
             # Row by row, so that only one row's images are ever held as Python bytes.
@@ -142,14 +142,21 @@ class RowStep(Step[StepConfigT]):
             try:
                 added.append(self.process_row(row))
             except RowRejected as rejection:
-                rejected.append((row["key"], rejection.reason, rejection.sentence))
+                rejected.append((row["key"], rejection))
             else:
                 kept.append(position)
         result = table.take(pa.array(kept, pa.int64())) if rejected else table
         for field in self.adds:
             result = set_column(result, field, pa.array([row[field.name] for row in added], field.type))
-        keys, reasons, sentences = zip(*rejected, strict=True) if rejected else ((), (), ())
-        return StepResult(result, rejections(self.name, self.version, keys, reasons, sentences))
+        outcomes = rejections(
+            self.name,
+            self.version,
+            [key for key, _ in rejected],
+            [rejection.reason for _, rejection in rejected],
+            [rejection.sentence for _, rejection in rejected],
+            evidence=[rejection.evidence for _, rejection in rejected],
+        )
+        return StepResult(result, outcomes)
 
 
 def set_column(table: pa.Table, field: pa.Field, values: pa.Array | pa.ChunkedArray) -> pa.Table:
@@ -157,6 +164,15 @@ def set_column(table: pa.Table, field: pa.Field, values: pa.Array | pa.ChunkedAr
     if field.name in table.column_names:
         return table.set_column(table.column_names.index(field.name), field, values)
     return table.append_column(field, values)
+
+
+def _with_sources(table: pa.Table, rejected: pa.Table) -> pa.Table:
+    """`rejected` with the `source` that each row has in `table`, where the step did not say it."""
+    if not rejected.num_rows or "source" not in table.column_names or table["source"].type != pa.string():
+        return rejected
+    places = pc.index_in(rejected["key"], value_set=table["key"].combine_chunks())
+    said = rejected["source"] if "source" in rejected.column_names else pa.nulls(rejected.num_rows, pa.string())
+    return set_column(rejected, OUTCOME.fields.field("source"), pc.coalesce(said, table["source"].take(places)))
 
 
 def _check_declaration(cls: type[Step[Any]]) -> None:

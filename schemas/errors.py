@@ -5,6 +5,9 @@ The command line prints an `EditmillError` as one clear line and exits with 2; a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class EditmillError(Exception):
     """Base of every error a user can cause and mend.
@@ -62,12 +65,14 @@ class RowRejected(Exception):
     Args:
         reason: machine-readable, snake_case, stable ("image_corrupt").
         sentence: for a person, with the figures that led to it.
+        evidence: what was measured of the row, as plain values that JSON holds; kept with its outcome.
     """
 
-    def __init__(self, reason: str, sentence: str) -> None:
+    def __init__(self, reason: str, sentence: str, evidence: Mapping[str, Any] | None = None) -> None:
         self.reason = reason
         self.sentence = sentence
-        super().__init__(reason, sentence)
+        self.evidence = evidence
+        super().__init__(reason, sentence, evidence)
 
 
 def _short(value: object, limit: int = 200) -> str:

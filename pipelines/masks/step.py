@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 from PIL import Image
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipelines.masks.difference import Pixels
-from pipelines.masks.recipe import MaskResult
+from pipelines.masks.recipe import MaskRecipe, MaskResult
 from pipelines.masks.registry import make_recipe
+from pipelines.masks.score import pooled_iou
 from pipelines.step import RowStep
 from schemas.atomic import canonical_json
 from schemas.config import Config
@@ -42,6 +43,9 @@ class EditMasksConfig(Config):
     to the target where the aspect ratios agree within 1 %."""
     keep_statuses: tuple[MaskStatus, ...] = (MaskStatus.OK, MaskStatus.GLOBAL)
     """Masks with another status are rejected, with the status as the reason."""
+    compare: str | None = None
+    """Another recipe whose mask, at its defaults, is built beside and not kept: its status, edited fraction and
+    intersection over union with the mask (on the latent grid) are added to the evidence, under `compare`."""
 
     @field_validator("parameters")
     @classmethod
@@ -51,16 +55,26 @@ class EditMasksConfig(Config):
         resolved: dict[str, Any] = make_recipe(info.data["recipe"], value).parameters.as_json()
         return resolved
 
+    @model_validator(mode="after")
+    def _two_recipes(self) -> EditMasksConfig:
+        if self.compare is None:
+            return self
+        other = make_recipe(self.compare, {})
+        if (other.name, other.parameters.as_json()) == (self.recipe, self.parameters):
+            raise ValueError(f"compare: '{self.compare}' with these parameters is the recipe itself")
+        return self
+
 
 class EditMasks(RowStep[EditMasksConfig]):
     """Adds the mask of what was edited, and rejects pairs whose mask says they are of no use.
 
     Reasons besides those of `schemas.images`: `reference_missing`, `size_mismatch`, `image_too_small`, and the mask
-    statuses that `keep_statuses` leaves out (`unchanged`, `too_small`, ...).
+    statuses that `keep_statuses` leaves out (`unchanged`, `too_small`, ...). A pair rejected for its status leaves what
+    its mask's columns would have held, the mask apart, as evidence in its outcome.
     """
 
     name: ClassVar[str] = "masks"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config_class: ClassVar[type[Config]] = EditMasksConfig
     needs: ClassVar[tuple[str, ...]] = ("references", "target")
     adds: ClassVar[pa.Schema] = pa.schema(
@@ -84,6 +98,7 @@ class EditMasks(RowStep[EditMasksConfig]):
     def __init__(self, config: EditMasksConfig) -> None:
         super().__init__(config)
         self.recipe = make_recipe(config.recipe, config.parameters)
+        self.other = None if config.compare is None else make_recipe(config.compare, {})
         self._parameters = canonical_json(config.parameters)
 
     def setup(self) -> None:
@@ -91,27 +106,35 @@ class EditMasks(RowStep[EditMasksConfig]):
         cv2.setNumThreads(1)
 
     def identity(self) -> dict[str, Any]:
-        """The config, and the recipe's version."""
-        return {**super().identity(), "recipe_version": self.recipe.version}
+        """The config, and the versions of the recipes."""
+        versions = [recipe.version for recipe in (self.recipe, self.other) if recipe is not None]
+        return {**super().identity(), "recipe_versions": versions}
 
     def process_row(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Decode, compare, encode the mask."""
         references, target = self.decode_pair(row["references"], row["target"])
         result = self.recipe.build(references, target)
-        if result.status not in self.config.keep_statuses:
-            raise RowRejected(result.status.value, self._sentence(result))
+        evidence = dict(result.evidence)
+        if self.other is not None:
+            evidence["compare"] = comparison(result, self.other, self.other.build(references, target))
         height, width = result.mask.shape
-        return {
-            "mask": {"bytes": encode_mask(result.mask), "path": MASK_PATH},
+        values = {
             "mask_status": result.status.value,
             "edited_fraction": result.edited_fraction,
             "width": width,
             "height": height,
             "mask_recipe": self.recipe.name,
             "mask_recipe_version": self.recipe.version,
-            "mask_parameters": self._parameters,
             "mask_confidence": result.confidence,
-            "mask_evidence": canonical_json(dict(result.evidence)) if result.evidence else None,
+        }
+        if result.status not in self.config.keep_statuses:
+            grounds = {**values, "mask_evidence": evidence or None}
+            raise RowRejected(result.status.value, self._sentence(result), grounds)
+        return {
+            **values,
+            "mask": {"bytes": encode_mask(result.mask), "path": MASK_PATH},
+            "mask_parameters": self._parameters,
+            "mask_evidence": canonical_json(evidence) if evidence else None,
         }
 
     def decode_pair(
@@ -157,6 +180,25 @@ class EditMasks(RowStep[EditMasksConfig]):
             f"mask status '{result.status.value}' by recipe '{self.recipe.name}': {changed:.4%} of the pixels differ, "
             f"the mask covers {result.edited_fraction:.4%} of the image"
         )
+
+
+def comparison(result: MaskResult, recipe: MaskRecipe[Any], other: MaskResult) -> dict[str, Any]:
+    """How the mask of another recipe stands to `result`, as plain values.
+
+    Args:
+        recipe: the other recipe; `other` is its mask of the same pair.
+
+    Returns:
+        `recipe`, `recipe_version`, `mask_status`, `edited_fraction` of the other mask, and `iou`: intersection over
+        union of the two on the latent grid, in 0..1, 1 where both are empty.
+    """
+    return {
+        "recipe": recipe.name,
+        "recipe_version": recipe.version,
+        "mask_status": other.status.value,
+        "edited_fraction": round(other.edited_fraction, 6),
+        "iou": round(pooled_iou(result.mask, other.mask), 6),
+    }
 
 
 def _bytes_of(image: Mapping[str, Any] | None) -> bytes | None:

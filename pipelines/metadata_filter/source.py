@@ -152,7 +152,9 @@ class LaionParquet(Source[MetadataFilterConfig]):
     def _outcome_table(self, keys: list[str], reason: pa.Array, sentence: pa.Array | pa.ChunkedArray) -> pa.Table:
         rows = len(keys)
         constants = [pa.repeat(value, rows) for value in (self.name, pa.scalar(self.version, pa.int32()), REJECTED)]
-        return pa.Table.from_arrays([pa.array(keys, pa.string()), *constants, reason, sentence], schema=OUTCOME.arrow)
+        columns = [pa.array(keys, pa.string()), *constants, reason, sentence]
+        nulls = [pa.nulls(rows, pa.string())] * (len(OUTCOME.fields) - len(columns))
+        return pa.Table.from_arrays([*columns, *nulls], schema=OUTCOME.arrow)
 
 
 def _partition(position: int, file: ParquetFile, start: int, stop: int) -> Partition:

@@ -52,14 +52,14 @@ def survey(loader: Loader, config: PackConfig) -> Survey:
     """
     table = typed_table(loader(), config.record_schema)
     found = Survey(table.num_rows, [], [], [], [], rejections(STEP, VERSION, [], [], []))
-    refused: list[tuple[str, str, str]] = []
+    refused: list[tuple[str, str, str, str | None]] = []
     for number in range(table.num_rows):
         row = row_of(table, number)
         try:
             check_row(row, config)
             members = members_of(row, config)
         except RowRejected as rejection:
-            refused.append((row["key"], rejection.reason, rejection.sentence))
+            refused.append((row["key"], rejection.reason, rejection.sentence, row.get("source")))
             continue
         digest = hashlib.sha256(row["key"].encode())
         for suffix, data in members:
@@ -69,14 +69,14 @@ def survey(loader: Loader, config: PackConfig) -> Survey:
         found.keys.append(row["key"])
         found.sizes.append(sample_bytes(members))
         found.digests.append(digest.digest())
-    keys, reasons, sentences = zip(*refused, strict=True) if refused else ((), (), ())
+    keys, reasons, sentences, sources = zip(*refused, strict=True) if refused else ((), (), (), ())
     return Survey(
         found.rows_in,
         found.rows,
         found.keys,
         found.sizes,
         found.digests,
-        rejections(STEP, VERSION, keys, reasons, sentences),
+        rejections(STEP, VERSION, keys, reasons, sentences, sources),
     )
 
 

@@ -114,7 +114,8 @@ class EditPairsJsonl(Source[EditPairsJsonlConfig]):
         table = pa.Table.from_pylist(rows, schema=EDIT_PAIR.arrow)
         unique = reject_repeats(self, table)
         keys, reasons, sentences = zip(*refused, strict=True) if refused else ((), (), ())
-        unreadable = rejections(self.name, self.version, keys, reasons, sentences)
+        sources = [self.config.source] * len(keys)
+        unreadable = rejections(self.name, self.version, keys, reasons, sentences, sources)
         return StepResult(unique.kept, pa.concat_tables([unreadable, unique.rejected]))
 
     def _pair(self, line: Line, path: Path) -> dict[str, Any]:
