@@ -16,6 +16,7 @@ from jobs.chain import Chain
 from jobs.commits import Commit, CommittedFile, Finished
 from jobs.config import PipelineConfig
 from jobs.event_log import EventLog
+from jobs.marks_met import MarksMet, marks_met
 from jobs.places import check_places
 from jobs.progress import NoProgress, ProgressView
 from jobs.report.counts import StageCounts, Tally
@@ -27,6 +28,7 @@ from jobs.runners.run_chain import find_pending, run_chain
 from jobs.summary import counts_of, files_of, finished_manifest
 from jobs.work import PartitionLoader
 from pipelines.pack import PackResult, pack
+from pipelines.review.step import Review
 from pipelines.source import Partition
 from schemas.atomic import fingerprint, write_bytes
 from schemas.errors import EditmillError, InputError
@@ -44,6 +46,7 @@ class RunReport:
         counts: of the source, of each step, and of the pack where there is one.
         did_work: False where an earlier run had done all of it.
         seconds: wall time of this run.
+        marks: what the marks of each step `review` came to.
     """
 
     name: str
@@ -52,6 +55,7 @@ class RunReport:
     counts: tuple[StageCounts, ...]
     did_work: bool
     seconds: float
+    marks: tuple[MarksMet, ...]
 
     @property
     def kept(self) -> int:
@@ -91,7 +95,8 @@ def run_pipeline(
     with folder.locked():
         former = _finished_manifest(folder, mark)
         if former is not None and not pending and _shards_stand(former):
-            return RunReport(config.name, folder.path, _shards_of(former), counts_of(former), False, 0.0)
+            marks = _marks_met(chain, former, folder)
+            return RunReport(config.name, folder.path, _shards_of(former), counts_of(former), False, 0.0, marks)
 
         write_bytes(folder.config, yaml.safe_dump(config.as_json(), sort_keys=False, allow_unicode=True).encode())
         RunManifest(status="running", name=config.name, fingerprint=mark, config=config.as_json()).write(
@@ -115,11 +120,13 @@ def run_pipeline(
             config, mark, chain, partitions, observer.tally, observer.finishes, counts, packed, folder
         )
         folder.remove_strays({file.name for file in files_of(manifest)})
-        write_bytes(folder.report, run_page(manifest, folder).encode())
+        marks = _marks_met(chain, manifest, folder)
+        write_bytes(folder.report, run_page(manifest, folder, marks).encode())
         manifest.write(folder.manifest)
-        report = RunReport(
-            config.name, folder.path, _shards_of(manifest), counts_of(manifest), True, time.monotonic() - start
-        )
+        seconds = time.monotonic() - start
+        report = RunReport(config.name, folder.path, _shards_of(manifest), counts_of(manifest), True, seconds, marks)
+        for met in marks:
+            log.write("marks_met", marks=str(met.path), without_row=list(met.without_row), said=met.sentence())
         log.write("run_ends", kept=report.kept, seconds=round(report.seconds, 3))
         return report
 
@@ -206,6 +213,10 @@ def _finished_manifest(folder: RunFolder, mark: str) -> RunManifest | None:
         mend = "Choose another folder; or delete that file, if the folder is of a run: what was committed is used."
         raise InputError("output", str(folder.path), "holds a manifest.json that is of no run", mend) from error
     return manifest if manifest.status == "finished" and manifest.fingerprint == mark else None
+
+
+def _marks_met(chain: Chain, manifest: RunManifest, folder: RunFolder) -> tuple[MarksMet, ...]:
+    return tuple(marks_met(step, manifest, folder) for step in chain.steps if isinstance(step, Review))
 
 
 def _shards_of(manifest: RunManifest) -> Path | None:

@@ -28,6 +28,7 @@ STEPS: dict[str, str] = {
     "local_images": "pipelines.local_images:LocalImages",
     "masks": "pipelines.masks.step:EditMasks",
     "recaption": "pipelines.recaption.step:Recaption",
+    "review": "pipelines.review.step:Review",
 }
 """Step name -> where its class is."""
 

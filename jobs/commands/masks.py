@@ -11,6 +11,13 @@ import typer
 from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, mapping, runner_values
 
 
+class Unsure(StrEnum):
+    """What happens to a row that was marked unsure."""
+
+    keep = "keep"
+    reject = "reject"
+
+
 class SizeMismatch(StrEnum):
     """What happens to a pair whose images differ in size."""
 
@@ -28,9 +35,18 @@ def masks(
     parameter: Annotated[
         list[str], typer.Option(help="A parameter of the recipe, NAME=VALUE; repeat it for several.")
     ] = [],  # noqa: B006
+    compare: Annotated[
+        str | None, typer.Option(help="Build a second recipe's mask beside, and tell where the two disagree.")
+    ] = None,
+    review: Annotated[
+        Path | None, typer.Option(help="Marks of a curator (marks.jsonl): rows marked bad are rejected.")
+    ] = None,
+    unsure: Annotated[
+        Unsure | None, typer.Option(help="With --review, rows marked unsure; by default they are kept.")
+    ] = None,
     on_size_mismatch: Annotated[
-        SizeMismatch, typer.Option(help="A pair whose images differ in size.")
-    ] = SizeMismatch.reject,
+        SizeMismatch | None, typer.Option(help="A pair whose images differ in size; by default it is rejected.")
+    ] = None,
     keep_status: Annotated[
         list[str], typer.Option(help="Mask status to keep; repeat it. By default ok and global.")
     ] = [],  # noqa: B006
@@ -50,26 +66,49 @@ def masks(
     inside, or from an earlier run. Writes a run folder: EditSamples in records/, rejected pairs with their reason in
     outcomes/.
 
-    Example:
+    **Review.** Mark samples good, bad or unsure on the page of `editmill preview`, save marks.jsonl, and give it back
+    with `--review`: rows marked bad are rejected (reason `marked_bad`, with your note). PAIRS may be the pairs, or the
+    run folder of their masks: those then stay as they are, unless you give an option that says how to build masks.
+
+    Examples:
 
         editmill masks pairs/ --output runs/masked --recipe uniworld --runner ray --workers 2
+
+        editmill masks runs/masked --review marks.jsonl --output runs/reviewed
     """
     from jobs.launch import given, launch
+    from schemas.errors import ConfigError
 
-    step: dict[str, Any] = {
-        "recipe": recipe,
-        "parameters": mapping("--parameter", parameter) or None,
-        "on_size_mismatch": on_size_mismatch.value,
-        "keep_statuses": keep_status or None,
-    }
+    if unsure is not None and review is None:
+        raise ConfigError("--unsure", unsure.value, "belongs to --review", "Name the marks, or leave it out.")
+    step: dict[str, Any] = given(
+        {
+            "recipe": recipe,
+            "parameters": mapping("--parameter", parameter) or None,
+            "compare": compare,
+            "on_size_mismatch": None if on_size_mismatch is None else on_size_mismatch.value,
+            "keep_statuses": keep_status or None,
+        }
+    )
+    steps: list[dict[str, Any]] = [{"masks": step}]
+    if review is not None:
+        marks = {"marks": str(review), "unsure": None if unsure is None else unsure.value}
+        steps = ([] if _has_masks(pairs) and not step else steps) + [{"review": marks}]
     config = {
         "name": "masks",
         "output": output,
         "source": _source(pairs, mapping("--column", column), image_root),
-        "steps": [{"masks": step}],
+        "steps": steps,
         "runner": runner_values(runner, workers, address),
     }
     launch(given(config), "editmill masks")
+
+
+def _has_masks(pairs: Path) -> bool:
+    from jobs.launch import is_run_folder
+    from jobs.run_manifest import read_run_manifest
+
+    return is_run_folder(pairs) and "mask" in read_run_manifest(pairs).columns
 
 
 def _source(pairs: Path, columns: dict[str, Any], image_root: Path | None) -> dict[str, dict[str, Any]]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.marks_met import Fate, MarksMet
 from jobs.report.page import render_report
 from jobs.report.sections import Histogram, Section, Table, counts_section
 from jobs.run_folder import RunFolder
 from jobs.run_manifest import RunManifest
 from jobs.summary import counts_of
+from pipelines.review.marks import Mark
 from schemas.layout import INDEX_NAME
 from schemas.manifest import read_manifest
 
@@ -22,8 +24,12 @@ EXAMPLES = 3
 """Rejected rows shown for each reason."""
 
 
-def run_page(manifest: RunManifest, folder: RunFolder) -> str:
-    """The page of a finished run, as text."""
+def run_page(manifest: RunManifest, folder: RunFolder, marks: Sequence[MarksMet] = ()) -> str:
+    """The page of a finished run, as text.
+
+    Args:
+        marks: what the marks of each step `review` came to.
+    """
     counts = counts_of(manifest)
     first, last = counts[0], counts[-1]
     intro = (
@@ -36,6 +42,12 @@ def run_page(manifest: RunManifest, folder: RunFolder) -> str:
         sections.append(
             Table(("step", "reason", "key", "why"), examples, caption=caption, title="Rejected, for example")
         )
+    for met in marks:
+        rows: list[tuple[str | int, ...]] = [
+            (mark.value, *(met.of(mark, fate) for fate in Fate), met.of(mark)) for mark in Mark
+        ]
+        columns = ("mark", *Fate, "marks")
+        sections.append(Table(columns, rows, caption=met.sentence(), title="What the curator's marks came to"))
     fractions = _edited_fractions(manifest, folder)
     if fractions:
         caption = f"Edited fraction f = A_edit / A_total of the {len(fractions):,} samples kept."

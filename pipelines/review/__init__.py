@@ -1,0 +1,1 @@
+"""What a curator marked, taken back into a pipeline."""
