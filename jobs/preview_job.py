@@ -31,14 +31,12 @@ class PreviewOptions:
         count: samples to show, >= 1.
         seed: of the choice.
         weighting, max_weight: as `schemas.weighting.region_weight`.
-        with_difference: whether the difference of reference and target is a panel too.
     """
 
     count: int = 12
     seed: int = 0
     weighting: str = "logarithmic"
     max_weight: float | None = None
-    with_difference: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def write_preview(shards: Path, output: Path, options: PreviewOptions) -> Previe
         except RowRejected as rejection:
             undecodable.append((row["key"], rejection.sentence))
     top = weight_top(looks)
-    cards += [edit_card(look, top, options.with_difference) for look in looks]
+    cards += [edit_card(look, top) for look in looks]
     if not cards:
         raise InputError(
             "shards", str(shards), f"none of {len(chosen)} samples can be decoded", "Run editmill validate."

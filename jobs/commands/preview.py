@@ -34,9 +34,6 @@ def preview(
     max_weight: Annotated[
         float | None, typer.Option(help="Cap of the weight; exponential_root needs one.", show_default=False)
     ] = None,
-    difference: Annotated[
-        bool, typer.Option("--difference", help="Add the difference of reference and target, as a heat map.")
-    ] = False,
     output: Annotated[Path, typer.Option(help="Folder for the sheet and the page.")] = Path("preview"),
     terminal: Annotated[
         TerminalChoice, typer.Option(help="Pictures in the terminal; auto tells by the environment.")
@@ -64,7 +61,7 @@ def preview(
     from jobs.preview_job import PreviewOptions, write_preview
     from pipelines.preview.terminal import Terminal, detect, pixel_width, show
 
-    options = PreviewOptions(count, seed, weighting, max_weight, difference)
+    options = PreviewOptions(count, seed, weighting, max_weight)
     written = write_preview(shards, output, options)
     is_told = terminal is not TerminalChoice.auto
     shown_as = Terminal(terminal.value) if is_told else detect(os.environ, sys.stdout.isatty())

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.preview.overlay import MASK_COLOUR, difference_heat, mask_over
+from pipelines.preview.overlay import MASK_COLOUR, mask_over
 from pipelines.preview.picture import Colour, Picture, fit, montage, resize_to, shrink_mask
 from pipelines.preview.weight_view import WeightView, colour_weights, weight_colour
 
 PANEL_SIDE = 640
-"""Longest side of a panel's picture, in pixels."""
+"""Longest side of a panel's picture, in pixels, on a page of few samples."""
+_LEAST_SIDE = 256
+_FULL_SIZE_COUNT = 100
 _GAP_COLOUR: Colour = (236, 236, 232)
 
 
@@ -22,7 +25,7 @@ class Panel:
     """One picture of a card.
 
     Args:
-        title: what it shows; cards of one page have the same titles in the same order.
+        title: what it shows; cards of one page have them in the same order.
         picture: (H, W, 3) uint8.
         legend: swatches and what they mean.
         is_grid: each pixel is a cell with a meaning, so it is enlarged without blending.
@@ -96,6 +99,8 @@ class EditLook:
         references, target: pictures, no side longer than `PANEL_SIDE`.
         mask: (H, W) bool of the shrunken target's size.
         weights: of the full-resolution mask; None where it is smaller than one latent cell.
+        steps: how the mask came about; empty where that is not known.
+        confidence, source, edit_type, recipe: as `Card` has them.
     """
 
     key: str
@@ -107,14 +112,27 @@ class EditLook:
     target: Picture
     mask: npt.NDArray[np.bool_]
     weights: WeightView | None
+    steps: tuple[Panel, ...] = ()
+    confidence: float | None = None
+    source: str | None = None
+    edit_type: str | None = None
+    recipe: str | None = None
 
 
-def shrink_pair(target: Picture, mask: npt.NDArray[np.bool_]) -> tuple[Picture, npt.NDArray[np.bool_]]:
-    """Target and mask at one size, no side longer than `PANEL_SIDE`; a mask of another size is brought to the target's.
+def panel_side(count: int) -> int:
+    """Longest side of the panels of a page of `count` samples: the more there are, the smaller each, so that the memory
+    and the page that they take stay bounded."""
+    return max(_LEAST_SIDE, round(PANEL_SIDE * math.sqrt(min(1.0, _FULL_SIZE_COUNT / max(1, count)))))
+
+
+def shrink_pair(
+    target: Picture, mask: npt.NDArray[np.bool_], side: int = PANEL_SIDE
+) -> tuple[Picture, npt.NDArray[np.bool_]]:
+    """Target and mask at one size, no side longer than `side`; a mask of another size is brought to the target's.
 
     A pixel of the shrunken mask is edited where any pixel under it is.
     """
-    small = fit(target, PANEL_SIDE, PANEL_SIDE, enlarge=False)
+    small = fit(target, side, side, enlarge=False)
     height, width = small.shape[:2]
     if mask.shape[0] >= height and mask.shape[1] >= width:
         return small, shrink_mask(mask, height, width)
@@ -127,8 +145,8 @@ def weight_top(looks: Sequence[EditLook]) -> float:
     return max((look.weights.edited_weight for look in looks if look.weights is not None), default=1.0)
 
 
-def edit_card(look: EditLook, top: float, with_difference: bool = False) -> Card:
-    """reference | target | mask over target | weight map, with the difference before the mask where asked for.
+def edit_card(look: EditLook, top: float) -> Card:
+    """reference | target | mask over target | weight map; and beside them the mask's steps.
 
     Args:
         top: the page's greatest weight (`weight_top`), so that colours compare between cards.
@@ -137,11 +155,10 @@ def edit_card(look: EditLook, top: float, with_difference: bool = False) -> Card
     references = [fit(item, PANEL_SIDE, PANEL_SIDE, enlarge=False) for item in look.references]
     shown = references[0] if len(references) == 1 else montage(references, height, width, 4, _GAP_COLOUR)
     panels = [Panel("reference" if len(references) == 1 else "references", shown), Panel("target", look.target)]
-    if with_difference:
-        panels.append(Panel("difference", difference_heat(references[0], look.target)))
     share = f"{percent(look.fraction)} edited"
     panels.append(Panel("mask over target", mask_over(look.target, look.mask), ((MASK_COLOUR, share),)))
     facts = list(look.facts)
+    weight = None
     if look.weights is not None:
         weight = look.weights.edited_weight
         facts.insert(0, ("w", f"{weight:.2f}" if look.weights.cell_fraction else "1.00 (nothing to weigh)"))
@@ -149,12 +166,29 @@ def edit_card(look: EditLook, top: float, with_difference: bool = False) -> Card
     else:
         facts.insert(0, ("w", "none: smaller than one latent cell"))
     pair = Pair(look.references, look.target, look.mask)
-    return Card(look.key, look.instruction, look.status, look.fraction, tuple(facts), tuple(panels), pair=pair)
+    return Card(
+        look.key,
+        look.instruction,
+        look.status,
+        look.fraction,
+        tuple(facts),
+        tuple(panels),
+        look.steps,
+        look.confidence,
+        weight,
+        look.source,
+        look.edit_type,
+        look.recipe,
+        pair,
+    )
 
 
-def image_card(key: str, caption: str, facts: tuple[tuple[str, str], ...], picture: Picture) -> Card:
+def image_card(
+    key: str, caption: str, facts: tuple[tuple[str, str], ...], picture: Picture, source: str | None = None
+) -> Card:
     """A captioned image of an image-caption shard."""
-    return Card(key, caption, None, None, facts, (Panel("image", fit(picture, PANEL_SIDE, PANEL_SIDE, enlarge=False)),))
+    panel = Panel("image", fit(picture, PANEL_SIDE, PANEL_SIDE, enlarge=False))
+    return Card(key, caption, None, None, facts, (panel,), source=source)
 
 
 def percent(fraction: float) -> str:

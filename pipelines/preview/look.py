@@ -6,46 +6,94 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from pipelines.masks.step import EditMasks
 from pipelines.preview.card import PANEL_SIDE, Card, EditLook, image_card, shrink_pair
+from pipelines.preview.mask_steps import retrace, step_panels
 from pipelines.preview.picture import Picture, fit
 from pipelines.preview.weight_view import view_weights
 from pipelines.shards.members import chosen_caption
-from schemas.images import decode_image, decode_mask
+from schemas.images import HARD_MAX_PIXELS, decode_image, decode_mask
 
 
-def edit_look(row: Mapping[str, Any], weighting: str, cap: float | None = None) -> EditLook:
+def is_masked(row: Mapping[str, Any]) -> bool:
+    """Whether a row is an edit sample with its mask, not a pair that waits for one."""
+    return row.get("mask") is not None and row.get("mask_status") is not None
+
+
+def edit_look(row: Mapping[str, Any], weighting: str, cap: float | None = None, side: int = PANEL_SIDE) -> EditLook:
     """An EditSample row decoded and shrunk, its weights taken from the full-resolution mask.
+
+    The stored mask is what is shown. How it came about is shown too where `pipelines.preview.mask_steps.retrace` can
+    tell, and where it cannot the facts say why.
 
     Args:
         row: every column of the record, as Python values.
         weighting, cap: as `schemas.weighting.region_weight`.
+        side: longest side of the pictures kept.
 
     Raises:
-        RowRejected: an image or the mask cannot be decoded.
+        RowRejected: an image or the mask cannot be decoded, or there is no reference.
         ConfigError: the weighting is not one.
     """
-    mask = decode_mask(row["mask"]["bytes"])
-    target, small_mask = shrink_pair(decode_image(row["target"]["bytes"]), mask)
+    mask = decode_mask(row["mask"]["bytes"], max_pixels=HARD_MAX_PIXELS)
+    traced = retrace(row, mask)
+    told = [("recipe", plain(row["mask_recipe"]))]
+    if traced.why_not is not None:
+        told.append(("steps", f"not shown: {plain(traced.why_not)}"))
+    small, small_mask = shrink_pair(traced.target, mask, side)
     return EditLook(
-        key=row["key"],
-        instruction=plain(row["instruction"]),
-        status=row["mask_status"],
+        **_record(row),
+        status=plain(row["mask_status"]),
         fraction=row["edited_fraction"],
-        facts=_facts(row, ("type", "edit_type"), ("source", "source"), ("recipe", "mask_recipe")),
-        references=tuple(_small(image["bytes"]) for image in row["references"]),
-        target=target,
+        facts=(*_facts(row, ("type", "edit_type"), ("source", "source")), *told),
+        references=_shrunk(traced.references, side),
+        target=small,
         mask=small_mask,
         weights=view_weights(mask, weighting, cap),
+        steps=() if traced.result is None else step_panels(traced.result, side),
+        confidence=row.get("mask_confidence"),
+        recipe=plain(row["mask_recipe"]),
     )
 
 
-def caption_card(row: Mapping[str, Any], caption_order: Sequence[str]) -> Card:
+def pair_look(
+    row: Mapping[str, Any], step: EditMasks, weighting: str, cap: float | None = None, side: int = PANEL_SIDE
+) -> EditLook:
+    """An EditPair row with the mask that `step` gives it, whatever its status.
+
+    Args:
+        row: the columns of the record, as Python values.
+        step: whose recipe, and whose treatment of sizes.
+        weighting, cap, side: as `edit_look`.
+
+    Raises:
+        RowRejected: as `EditMasks`, statuses apart.
+        ConfigError: the weighting is not one.
+    """
+    references, target = step.decode_pair(row["references"], row["target"])
+    result = step.recipe.build(references, target)
+    small, small_mask = shrink_pair(target, result.mask, side)
+    return EditLook(
+        **_record(row),
+        status=result.status.value,
+        fraction=result.edited_fraction,
+        facts=(*_facts(row, ("type", "edit_type"), ("source", "source")), ("recipe", step.recipe.name)),
+        references=_shrunk(references, side),
+        target=small,
+        mask=small_mask,
+        weights=view_weights(result.mask, weighting, cap),
+        steps=step_panels(result, side),
+        confidence=result.confidence,
+        recipe=step.recipe.name,
+    )
+
+
+def caption_card(row: Mapping[str, Any], caption_order: Sequence[str], side: int = PANEL_SIDE) -> Card:
     """An ImageRecord row with the caption that its .txt member has.
 
     Args:
         caption_order: kinds of caption, the first one present is shown; as the pack config has it.
+        side: longest side of the picture kept.
 
     Raises:
         RowRejected: the image cannot be decoded.
@@ -57,7 +105,9 @@ def caption_card(row: Mapping[str, Any], caption_order: Sequence[str]) -> Card:
         facts.append(("written by", plain(writers[0])))
     if row["caption"] and row["caption"] != caption:
         facts.append(("was", plain(row["caption"])))
-    return image_card(row["key"], plain(caption or "(no caption)"), tuple(facts), _small(row["image"]["bytes"]))
+    image = decode_image(row["image"]["bytes"] if row["image"] else None, max_pixels=HARD_MAX_PIXELS)
+    [picture] = _shrunk([image], side)
+    return image_card(row["key"], plain(caption or "(no caption)"), tuple(facts), picture, _text(row["source"]))
 
 
 def plain(text: str) -> str:
@@ -69,11 +119,24 @@ def _is_harmless(character: str) -> bool:
     return character.isspace() or not unicodedata.category(character).startswith("C")
 
 
-def _small(data: bytes) -> Picture:
-    # A copy where nothing shrank, so that no view keeps a large decoded image alive.
-    return np.array(fit(decode_image(data), PANEL_SIDE, PANEL_SIDE, enlarge=False))
+def _record(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a look takes from the pair's own columns."""
+    return {
+        "key": row["key"],
+        "instruction": plain(row["instruction"]),
+        "source": _text(row.get("source")),
+        "edit_type": _text(row.get("edit_type")),
+    }
+
+
+def _shrunk(pictures: Sequence[Picture], side: int) -> tuple[Picture, ...]:
+    return tuple(fit(picture, side, side, enlarge=False) for picture in pictures)
+
+
+def _text(value: str | None) -> str | None:
+    return None if value is None else plain(value)
 
 
 def _facts(row: Mapping[str, Any], *columns: tuple[str, str]) -> tuple[tuple[str, str], ...]:
-    present = [(name, row[column]) for name, column in columns if row[column] is not None]
+    present = [(name, row[column]) for name, column in columns if row.get(column) is not None]
     return tuple((name, f"{value:.3g}" if isinstance(value, float) else plain(str(value))) for name, value in present)

@@ -1,4 +1,4 @@
-"""What was edited, drawn over the target; and how far target and reference are apart, as a heat map."""
+"""What was edited, drawn over the target; differences as a heat map; and what a step made of a mask."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.preview.picture import Colour, Picture, resize_to
+from pipelines.preview.picture import Colour, Picture
 
 MASK_COLOUR: Colour = (255, 46, 138)
 """Tint and outline of the edited region: a magenta that photographs seldom hold."""
+BACKGROUND: Colour = (17, 18, 22)
+"""Unedited, in a bare mask."""
+KEPT: Colour = (240, 240, 236)
+"""Edited, in a bare mask."""
+GAINED: Colour = (52, 190, 178)
+"""What a step added to a mask."""
+DROPPED: Colour = (238, 112, 40)
+"""What a step took from a mask."""
 _TINT = 0.38
 _DIM = 0.62
 _EASILY_MISSED = 1 / 25
@@ -42,16 +50,33 @@ def mask_over(picture: Picture, mask: npt.NDArray[np.bool_], colour: Colour = MA
     return overlay
 
 
-def difference_heat(reference: Picture, target: Picture) -> Picture:
-    """The greatest channel difference of each pixel, coloured from black (equal) to pale yellow (255 apart).
+def heat_map(levels: npt.NDArray[np.uint8]) -> Picture:
+    """A difference of (H, W) uint8 levels, coloured from black (0) to pale yellow (255).
 
-    The scale is the square root of the difference, because edits that matter often differ by a few grey values only.
-    A reference of another size is resized to the target's.
+    The scale is the square root of the level, because edits that matter often differ by little.
     """
-    aligned = resize_to(reference, target.shape[0], target.shape[1])
-    difference = np.abs(target.astype(np.int16) - aligned.astype(np.int16)).max(axis=2)
-    levels = np.rint(np.sqrt(difference / 255.0) * 255).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB), np.uint8)
+    roots = cv2.LUT(levels, np.rint(np.sqrt(np.arange(256) / 255.0) * 255).astype(np.uint8))
+    return np.asarray(cv2.cvtColor(cv2.applyColorMap(roots, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def heat_colour(level: int) -> Colour:
+    """The colour that `heat_map` gives to one level."""
+    red, green, blue = heat_map(np.array([[level]], np.uint8))[0, 0]
+    return int(red), int(green), int(blue)
+
+
+def trace(before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> Picture:
+    """What a step made of a mask: `KEPT` where it stayed, `GAINED` where it grew, `DROPPED` where it went.
+
+    Args:
+        before, after: (H, W) bool.
+
+    Returns:
+        (H, W, 3) uint8 on `BACKGROUND`.
+    """
+    table = np.array([BACKGROUND, GAINED, DROPPED, KEPT], np.uint8)
+    # (H, W) in 0..3: one bit for each of the two.
+    return np.asarray(table[before.view(np.uint8) * 2 + after.view(np.uint8)])
 
 
 def _ring_if_small(overlay: Picture, mask: npt.NDArray[np.bool_], colour: Colour, thickness: int) -> None:

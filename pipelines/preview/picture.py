@@ -56,6 +56,19 @@ def shrink_mask(mask: npt.NDArray[np.bool_], height: int, width: int) -> npt.NDA
     return np.asarray(pooled, np.bool_)
 
 
+def shrink_bright(picture: Picture, height: int, width: int) -> Picture:
+    """`picture`, bright marks on a dark ground, at a size not greater than its own, by the root of the mean square.
+
+    A mark that covers a hundredth of a pixel then keeps a tenth of its brightness and is still seen, where a plain mean
+    loses it; scattered noise stays a veil, where a maximum would make it solid.
+    """
+    if picture.shape[:2] == (height, width):
+        return picture
+    squares = cv2.LUT(picture, np.arange(256, dtype=np.uint16) ** 2)
+    means = cv2.resize(squares, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(np.rint(np.sqrt(means.astype(np.float32))), np.uint8)
+
+
 def montage(pictures: list[Picture], height: int, width: int, gap: int, background: Colour) -> Picture:
     """Several pictures in one box of exactly `height` x `width`, in reading order, each as large as the grid allows.
 
