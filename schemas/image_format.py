@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_TEXTS = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 _JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _JPEG_SOI, _JPEG_EOI = 0xD8, 0xD9
 
@@ -57,14 +59,27 @@ def is_cut_off(data: bytes, known: ImageFormat) -> bool:
     return False
 
 
+def png_ends_with_text(data: bytes) -> bool:
+    """Whether a PNG holds EXIF or text, which may be EXIF as well, behind its pixels."""
+    pixels_were = False
+    for kind in _png_chunks(data):
+        if pixels_were and kind in _PNG_TEXTS:
+            return True
+        pixels_were |= kind == b"IDAT"
+    return False
+
+
 def _png_is_cut_off(data: bytes) -> bool:
-    # A chunk: length (4), type (4), body (length), checksum (4). The last one is IEND.
+    return all(kind != b"IEND" for kind in _png_chunks(data))
+
+
+def _png_chunks(data: bytes) -> Iterator[bytes]:
+    """The types of a PNG's chunks in file order, up to the first that is not all there."""
+    # A chunk: length (4), type (4), body (length), checksum (4).
     position = len(_PNG_SIGNATURE)
     while position + 12 <= len(data):
-        if data[position + 4 : position + 8] == b"IEND":
-            return False
+        yield data[position + 4 : position + 8]
         position += 12 + int.from_bytes(data[position : position + 4], "big")
-    return True
 
 
 def _jpeg_is_cut_off(data: bytes) -> bool:

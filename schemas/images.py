@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from schemas.errors import RowRejected
 from schemas.image_colour import DepthUnknownError, to_srgb
-from schemas.image_format import ImageFormat, is_cut_off, sniff_format
+from schemas.image_format import ImageFormat, is_cut_off, png_ends_with_text, sniff_format
 from schemas.masks import EDITED
 
 DEFAULT_MAX_PIXELS = 64_000_000
@@ -93,11 +93,13 @@ def image_size(data: bytes | None, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> t
     Raises:
         RowRejected: as `decode_image`, as far as the header tells.
     """
-    with _opened(data, max_pixels) as (image, _):
+    with _opened(data, max_pixels) as (image, known):
         width, height = image.size
         # A TIFF whose orientation is a tag of its own already says its upright size.
         told_upright = ExifTags.Base.Orientation in getattr(image, "tag_v2", ())
-        if not told_upright and _orientation(image) in _SIDEWAYS:
+        # Pillow decodes all of a PNG to look for EXIF behind its pixels.
+        is_told_in_front = known.pillow == "PNG" and not png_ends_with_text(data or b"")
+        if not told_upright and _orientation(image, is_told_in_front) in _SIDEWAYS:
             return height, width
         return width, height
 
@@ -122,9 +124,10 @@ def encode_mask(mask: npt.NDArray[np.bool_]) -> bytes:
     """
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ValueError(f"mask has shape {mask.shape} and dtype {mask.dtype}; it must be (H, W) bool")
-    grey = Image.fromarray(np.where(mask, EDITED, 0).astype(np.uint8))
+    # Eight pixels a byte, rows padded to whole bytes, as Pillow holds mode "1".
+    bilevel = Image.frombytes("1", (mask.shape[1], mask.shape[0]), np.packbits(mask, axis=1).tobytes())
     stream = io.BytesIO()
-    grey.convert("1", dither=Image.Dither.NONE).save(stream, format="PNG", compress_level=6)
+    bilevel.save(stream, format="PNG", compress_level=6)
     return stream.getvalue()
 
 
@@ -180,6 +183,7 @@ def _known_format(data: bytes | None) -> tuple[bytes, ImageFormat]:
     return data, known
 
 
-def _orientation(image: Image.Image) -> int:
-    value = image.getexif().get(ExifTags.Base.Orientation, 1)
+def _orientation(image: Image.Image, is_told_in_front: bool = False) -> int:
+    exif = Image.Image.getexif(image) if is_told_in_front else image.getexif()
+    value = exif.get(ExifTags.Base.Orientation, 1)
     return value if isinstance(value, int) else 1

@@ -68,6 +68,21 @@ def test_plain_rgb_has_the_very_pixels_that_pillow_gives(kind):
     assert image_extension(ENCODED[kind]) == EXTENSIONS.get(kind, kind.lower())
 
 
+@pytest.mark.parametrize("where", ["before", "behind"])
+def test_the_orientation_of_a_png_is_met_before_and_behind_its_pixels(where):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    body = exif.tobytes().removeprefix(b"Exif\x00\x00")
+    chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
+    stream = io.BytesIO()
+    Image.new("RGB", (56, 40)).save(stream, "PNG")
+    data = stream.getvalue()
+    at = data.index(b"IDAT" if where == "before" else b"IEND") - 4
+    data = data[:at] + chunk + data[at:]
+    assert image_size(data) == (40, 56)
+    assert decode_image(data).shape == (56, 40, 3)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_once(kind, orientation):
