@@ -57,7 +57,8 @@ class MaskResult:
         edited_fraction: f of `mask`, in 0..1.
         stages: name -> array, in the order of the four steps: the difference heat map (H, W) uint8; thresholded,
             dilated or closed, and filtered by components, each (H, W) bool; pooled (h, w) bool. With several
-            references each is combined over them as the recipe says.
+            references each is combined over them as the recipe says. A recipe that works on a reduced copy gives all
+            but the pooled one at the copy's size.
         confidence: in 0..1, for a curator to sort by; None where the recipe does not say.
         evidence: what the recipe measured and decided by, as plain values that JSON holds; empty where it keeps none.
     """
@@ -131,11 +132,7 @@ class MaskRecipe(ABC, Generic[ParametersT]):
         Raises:
             ValueError: no reference, or shapes or dtypes that differ.
         """
-        if not references:
-            raise ValueError("a mask needs at least one reference")
-        for image in (*references, target):
-            if image.shape != target.shape or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-                raise ValueError(f"images must be (H, W, 3) uint8 of one shape, not {image.shape} {image.dtype}")
+        check_images(references, target)
         differences = [self.difference(reference, target) for reference in references]
         grown = [self.grow(one.changed) for one in differences]
         filtered = self.combine([self.filter(mask, one) for mask, one in zip(grown, differences, strict=True)])
@@ -151,3 +148,12 @@ class MaskRecipe(ABC, Generic[ParametersT]):
         return MaskResult(
             judgement.mask, judgement.status, fraction, stages, judgement.confidence, dict(judgement.evidence)
         )
+
+
+def check_images(references: Sequence[Pixels], target: Pixels) -> None:
+    """Refuse what no recipe can compare: see `MaskRecipe.build`."""
+    if not references:
+        raise ValueError("a mask needs at least one reference")
+    for image in (*references, target):
+        if image.shape != target.shape or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"images must be (H, W, 3) uint8 of one shape, not {image.shape} {image.dtype}")

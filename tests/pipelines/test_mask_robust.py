@@ -210,3 +210,22 @@ def test_the_smallest_and_flattest_images_are_unchanged(shape, level):
 def test_thresholds_that_contradict_each_other_are_refused():
     with pytest.raises(ConfigError, match="high_threshold"):
         make_recipe("robust", {"low_threshold": 8.0, "high_threshold": 4.0})
+
+
+@pytest.mark.parametrize(("height", "width"), [(1061, 1043), (1560, 1090)])
+def test_a_large_pair_gets_the_mask_of_the_small_one_at_its_own_size(height, width):
+    edit = make_edit("two", PHOTOGRAPHS["coffee"], 5)
+    shift = (1.5, -0.5)
+    large = [
+        cv2.resize(one, (width, height), interpolation=cv2.INTER_CUBIC)
+        for one in (moved(edit.reference, shift), edit.target)
+    ]
+    truth = cv2.resize(edit.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    result = build(*large)
+    assert result.mask.shape == (height, width)
+    assert result.edited_fraction == result.mask.mean()
+    assert result.stages["pooled"].shape == (height // 8, width // 8)
+    found = result.evidence["references"][0]["registration"]
+    small = edit.mask.shape
+    assert found["shift"] == pytest.approx([shift[0] * width / small[1], shift[1] * height / small[0]], abs=0.5)
+    assert pooled_iou(result.mask, truth) > 0.9

@@ -8,10 +8,10 @@ count.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from pipelines.masks.difference import Mask, Pixels
 from pipelines.masks.robust.noise import local_activity, noise_levels
@@ -70,19 +70,18 @@ def measure_heat(
     activity = local_activity(reference, target)
     signed = cv2.subtract(target, reference, dtype=cv2.CV_16S)
     signed = cv2.GaussianBlur(signed * np.int16(_FINE), (5, 5), smoothing)
-    opponents = cv2.split(cv2.transform(signed, _OPPONENTS))
-    heat: npt.NDArray[np.uint8] | None = None
-    noises = []
-    for opponent in opponents:
-        # In halves of a grey level: 127 grey levels are far more than any noise.
-        size = np.asarray(cv2.convertScaleAbs(opponent, alpha=2.0 / _FINE), dtype=np.uint8)
-        noise = noise_levels(size, activity, where) / 2.0
-        noises.append(noise)
-        factor = cv2.LUT(activity, (UNIT / 2.0 / np.maximum(noise, least_noise)).astype(np.float32))
-        one = np.asarray(cv2.multiply(size, factor, dtype=cv2.CV_8U), dtype=np.uint8)
-        heat = one if heat is None else np.maximum(heat, one)
-    if heat is None:
-        raise ValueError("the images have no channel")
+    # In halves of a grey level: 127 grey levels are far more than any noise.
+    sizes = [
+        np.asarray(cv2.convertScaleAbs(opponent, alpha=2.0 / _FINE), dtype=np.uint8)
+        for opponent in cv2.split(cv2.transform(signed, _OPPONENTS))
+    ]
+    noises = [levels / 2.0 for levels in noise_levels(sizes, activity, where)]
+    factors = [(UNIT / 2.0 / np.maximum(noise, least_noise)).astype(np.float32) for noise in noises]
+    heats = [
+        np.asarray(cv2.multiply(size, cv2.LUT(activity, factor), dtype=cv2.CV_8U), dtype=np.uint8)
+        for size, factor in zip(sizes, factors, strict=True)
+    ]
+    heat = reduce(np.maximum, heats)
     return Heat(heat, tuple(float(one[_QUIET]) for one in noises), tuple(float(one[_BUSY]) for one in noises))
 
 

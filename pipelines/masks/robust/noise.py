@@ -7,6 +7,8 @@ by the truncated spread of the smallest differences, which an edit of up to abou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -45,30 +47,35 @@ def local_activity(first: Pixels, second: Pixels) -> Pixels:
     return np.asarray(cv2.blur(cv2.max(cv2.max(red, green), blue), (7, 7)), dtype=np.uint8)
 
 
-def noise_levels(difference: Pixels, activity: Pixels, where: Mask | None = None) -> Levels:
-    """Standard deviation of the unchanged pixels' difference for each level of activity.
+def noise_levels(differences: Sequence[Pixels], activity: Pixels, where: Mask | None = None) -> list[Levels]:
+    """Standard deviation of the unchanged pixels' differences for each level of activity.
 
     Args:
-        difference: (H, W) uint8, an absolute difference.
+        differences: (H, W) uint8 each, absolute differences of the same pair.
         activity: (H, W) uint8.
         where: (H, W) bool, the pixels to measure on; None for all.
 
     Returns:
-        (256,) float32, >= 0, not falling with activity.
+        for each difference (256,) float32, >= 0, not falling with activity.
     """
     # Every other pixel of every other row says enough.
-    difference, activity = (np.ascontiguousarray(one[::2, ::2]) for one in (difference, activity))
+    activity = np.ascontiguousarray(activity[::2, ::2])
     chosen = None if where is None else np.ascontiguousarray(where[::2, ::2]).view(np.uint8)
-    counts = np.asarray(cv2.calcHist([activity, difference], [0, 1], chosen, [BINS, 256], [0, 256, 0, 256]))
-    sizes = counts.sum(axis=1)
+    counts = [
+        np.asarray(
+            cv2.calcHist([activity, np.ascontiguousarray(one[::2, ::2])], [0, 1], chosen, [BINS, 256], [0, 256, 0, 256])
+        )
+        for one in differences
+    ]
+    sizes = counts[0].sum(axis=1)
     filled = np.nonzero(sizes >= max(_LEAST_COUNT, 0.002 * sizes.sum()))[0]
     if not filled.size:
         filled = np.array([int(sizes.argmax())])
-    spread = _spreads(counts[filled].astype(np.float64))
+    spreads = _spreads(np.concatenate([one[filled] for one in counts]).astype(np.float64))
     centre = np.asarray((filled + 0.5) * (256 / BINS), np.float64)
     # A line through the bins by weighted least absolute deviation, near enough: edits can only raise a bin.
-    level = _rising_line(centre, spread, np.asarray(np.sqrt(sizes[filled]), np.float64))
-    return np.asarray(level, dtype=np.float32)
+    lines = _rising_lines(centre, spreads.reshape(len(counts), -1), np.asarray(np.sqrt(sizes[filled]), np.float64))
+    return [np.asarray(line, dtype=np.float32) for line in lines]
 
 
 def _spreads(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -88,16 +95,18 @@ def _spreads(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(spread)
 
 
-def _rising_line(
-    centre: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]
+def _rising_lines(
+    centre: npt.NDArray[np.float64], spreads: npt.NDArray[np.float64], weight: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
+    """The line of each row of (n, bins) spreads, at every level of activity: (n, 256)."""
     at = np.arange(256) + 0.5
     if len(centre) == 1:
-        return np.full(256, spread[0])
-    # Every pair of bins proposes a line: (pairs,) each.
+        return np.repeat(spreads, 256, axis=1)
+    # Every pair of bins proposes a line: (n, pairs) each.
     low, high = np.triu_indices(len(centre), k=1)
-    slope = np.clip((spread[high] - spread[low]) / (centre[high] - centre[low]), 0.0, _STEEPEST)
-    base = spread[low] - slope * centre[low]
-    apart = np.abs(spread - base[:, None] - slope[:, None] * centre) @ weight
-    best = int(apart.argmin())
-    return np.asarray(np.clip(base[best] + slope[best] * at, 0.0, None), dtype=np.float64)
+    slope = np.clip((spreads[:, high] - spreads[:, low]) / (centre[high] - centre[low]), 0.0, _STEEPEST)
+    base = spreads[:, low] - slope * centre[low]
+    apart = np.abs(spreads[:, None] - base[..., None] - slope[..., None] * centre) @ weight
+    best = apart.argmin(axis=1)[:, None]
+    slope, base = np.take_along_axis(slope, best, axis=1), np.take_along_axis(base, best, axis=1)
+    return np.asarray(np.clip(base + slope * at, 0.0, None), dtype=np.float64)

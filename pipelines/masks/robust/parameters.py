@@ -14,6 +14,9 @@ class RobustParameters(Config):
 
     several_references: Literal["union", "intersection"] = "union"
     """With several references: what differs from any of them, or only what differs from all of them."""
+    working_side: int = Field(default=512, ge=64, le=16384)
+    """Pairs with at least twice this many pixels along the square root of their area are compared on averages of
+    2 x 2, 3 x 3, ... pixels: as many as leave this side."""
     register_images: bool = True
     """Whether a small motion between the images is looked for; it is applied only where it lowers the residual."""
     match_tone: bool = True

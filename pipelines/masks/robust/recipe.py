@@ -7,6 +7,7 @@ holds their difference against the pair's own noise, with hysteresis. See the fi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from pipelines.masks.difference import Mask, Pixels, intersect, least
 from pipelines.masks.morphology import close
-from pipelines.masks.recipe import Difference, Judgement, MaskRecipe
+from pipelines.masks.recipe import Difference, Judgement, MaskRecipe, MaskResult, check_images
 from pipelines.masks.robust.align import apply_motion, estimate_motion
 from pipelines.masks.robust.confidence import edit_confidence, unchanged_confidence, whole_confidence
 from pipelines.masks.robust.heat import UNIT, measure_coarse_heat, measure_heat
@@ -25,6 +26,7 @@ from pipelines.masks.robust.regions import choose_components, fill_holes
 from pipelines.masks.robust.sharpness import match_sharpness, soften
 from pipelines.masks.robust.survey import agreement, cells, disagreement, structure, unedited
 from pipelines.masks.robust.tone import fit_tone
+from pipelines.masks.robust.working import enlarge_by, reduce_by, working_factor
 from schemas.config import Config
 from schemas.masks import MaskStatus, edited_fraction, max_pool
 
@@ -36,6 +38,25 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
     version: ClassVar[int] = 1
     parameters_class: ClassVar[type[Config]] = RobustParameters
     growth: ClassVar[str] = "closing"
+
+    def build(self, references: Sequence[Pixels], target: Pixels) -> MaskResult:
+        """As every recipe's, on a reduced copy of a large pair; in the evidence, shifts are in pixels of the pair."""
+        check_images(references, target)
+        factor = working_factor(target.shape[0], target.shape[1], self.parameters.working_side)
+        if factor == 1:
+            return super().build(references, target)
+        small = super().build([reduce_by(one, factor) for one in references], reduce_by(target, factor))
+        mask = enlarge_by(small.mask, factor, (target.shape[0], target.shape[1]))
+        for found in small.evidence["references"]:
+            if "registration" in found:
+                found["registration"]["shift"] = [round(factor * one, 3) for one in found["registration"]["shift"]]
+        return replace(
+            small,
+            mask=mask,
+            edited_fraction=edited_fraction(mask),
+            stages={**small.stages, "pooled": self.pool(mask)},
+            evidence={**small.evidence, "averaged": factor},
+        )
 
     def difference(self, reference: Pixels, target: Pixels) -> Difference:
         """Bring together, measure in noise levels, threshold with hysteresis."""
