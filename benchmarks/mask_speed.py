@@ -1,4 +1,5 @@
-"""How long each mask recipe takes, on one core, as medians over many pairs and as ratios within this one run.
+"""How long each mask recipe takes, on one core, as medians over many pairs and as ratios within this one run;
+and what a pair costs from its bytes to a shard, beside the time that decoding its two images takes.
 
     python benchmarks/mask_speed.py
     python benchmarks/mask_speed.py --repeats 15
@@ -12,20 +13,30 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipelines.masks.difference import channel_difference
 from pipelines.masks.morphology import close
 from pipelines.masks.registry import make_recipe
 from pipelines.masks.step import EditMasks, EditMasksConfig
+from pipelines.pack.config import PackConfig
+from pipelines.pack.job import pack
+from pipelines.preview.picture import encode_png
 from pipelines.synthesis.degradations import DEGRADATIONS
 from pipelines.synthesis.edits import make_edit
 from pipelines.synthesis.photographs import encode_jpeg, load_photographs
+from schemas.config import parse_config
 from schemas.images import decode_image
-from schemas.masks import max_pool
+from schemas.masks import MaskStatus, max_pool
+from schemas.records import EDIT_PAIR
 
 Pixels = npt.NDArray[np.uint8]
 Pair = tuple[Pixels, Pixels]
@@ -92,33 +103,58 @@ def median_ms(call: Callable[[Pixels, Pixels], object], todo: Sequence[Pair], re
     return 1e3 * float(np.median(taken))
 
 
-def through_the_step(repeats: int, recipe: str) -> tuple[float, float]:
-    """(decode both images, the whole step from bytes to the encoded mask), in milliseconds for 512 x 512 JPEG pairs."""
-    encoded = [(encode_jpeg(r, 90), encode_jpeg(t, 90)) for r, t in pairs(512, ["none"])]
-    step = EditMasks(EditMasksConfig(recipe=recipe, keep_statuses=tuple(_every_status())))
+@dataclass(frozen=True)
+class PairToShard:
+    """Milliseconds a pair: decoding its two images; the step from bytes to the encoded mask; packing into shards."""
+
+    decode: float
+    masks: float
+    pack: float
+
+    @property
+    def ratio(self) -> float:
+        """Pair to shard, all in, to the time that decoding alone takes."""
+        return (self.masks + self.pack) / self.decode
+
+
+def pair_to_shard(recipe: str, side: int, form: str, repeats: int) -> PairToShard:
+    """Pairs of `side` x `side` pixels as JPEG or PNG files, through the step `masks` into WebDataset shards on disk."""
+    encode = {"jpg": lambda pixels: encode_jpeg(pixels, 90), "png": encode_png}[form]
+    encoded = [(encode(reference), encode(target)) for reference, target in pairs(side, ["none", "jpeg75"])]
+    table = pa.Table.from_pylist(
+        [
+            {
+                "key": f"{number:032x}",
+                "references": [{"bytes": reference, "path": f"r.{form}"}],
+                "target": {"bytes": target, "path": f"t.{form}"},
+                "instruction": "change it",
+            }
+            for number, (reference, target) in enumerate(encoded)
+        ],
+        EDIT_PAIR.arrow,
+    )
+    step = EditMasks(EditMasksConfig(recipe=recipe, keep_statuses=tuple(MaskStatus)))
     step.setup()
-    decode, whole = [], []
-    for reference, target in encoded:
-        row = {
-            "key": "0" * 32,
-            "references": [{"bytes": reference, "path": "r.jpg"}],
-            "target": {"bytes": target, "path": "t.jpg"},
-        }
-        runs = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            decode_image(reference)
-            decode_image(target)
-            between = time.perf_counter()
-            step.process_row(row)
-            runs.append((between - started, time.perf_counter() - between))
-        decode.append(min(run[0] for run in runs))
-        whole.append(min(run[1] for run in runs))
-    return 1e3 * float(np.median(decode)), 1e3 * float(np.median(whole))
+    config = parse_config(PackConfig, {"record": "edits", "formats": ["webdataset"]}, "pack")
+    decode, masks, packed = [], [], []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        for images in encoded:
+            for data in images:
+                decode_image(data)
+        decoded = time.perf_counter()
+        samples = step(table).kept
+        masked = time.perf_counter()
+        with TemporaryDirectory() as folder:
+            pack([partial(_same, samples)], config, Path(folder) / "shards")
+            packed.append(time.perf_counter() - masked)
+        decode.append(decoded - started)
+        masks.append(masked - decoded)
+    return PairToShard(*(1e3 * min(taken) / len(encoded) for taken in (decode, masks, packed)))
 
 
-def _every_status() -> list[str]:
-    return ["ok", "unchanged", "global", "too_small", "misaligned"]
+def _same(table: pa.Table) -> pa.Table:
+    return table
 
 
 def main() -> None:
@@ -146,10 +182,12 @@ def main() -> None:
     for side in (256, 512, 1024, 2048):
         taken = median_ms(ways["robust"], pairs(side, ["several"])[:4], max(1, options.repeats // 2))
         print(f"  {side:>4} x {side:<4} {taken:9.2f} ms  {taken / side**2 * 1e6:7.2f} ms a megapixel")
-    print("\nthe step on 512 x 512 JPEG pairs, median")
-    for name in RECIPES:
-        decode, whole = through_the_step(options.repeats, name)
-        print(f"  {name:<10} decode {decode:6.2f} ms, bytes to encoded mask {whole:6.2f} ms: {whole / decode:.2f} x")
+    print("\npair to shard, one core, means over pairs; the ratio is to decoding the two images")
+    for side, form in ((512, "jpg"), (1024, "jpg"), (512, "png"), (1024, "png")):
+        for name in RECIPES:
+            one = pair_to_shard(name, side, form, max(1, options.repeats // 2))
+            parts = f"decode {one.decode:6.2f} ms, masks {one.masks:6.2f} ms, pack {one.pack:5.2f} ms"
+            print(f"  {side:>4} {form}  {name:<9} {parts}: {one.ratio:.2f} x")
 
 
 if __name__ == "__main__":
