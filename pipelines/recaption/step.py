@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from pipelines.recaption.backend import CaptionBackend, Reply
-from pipelines.recaption.backends import make_backend
 from pipelines.recaption.config import RecaptionConfig
-from pipelines.recaption.prompt import Prompt, load_prompt
+from pipelines.recaption.prompt import CaptionPrompt, load_prompt
 from pipelines.recaption.validation import caption_text
 from pipelines.step import Step, StepResult, set_column
+from pipelines.vlm.backend import Reply, Request, VLMBackend
+from pipelines.vlm.backends import make_backend
+from pipelines.vlm.images import encoded_bytes
+from pipelines.vlm.prompt_files import Prompt
 from schemas.config import Config
 from schemas.errors import RowRejected, SchemaError
 from schemas.outcomes import rejections
@@ -39,14 +41,12 @@ class Recaption(Step[RecaptionConfig]):
         super().__init__(config)
         # What this very step needs is the column its config names.
         vars(self)["needs"] = (config.column,)
-        self._prompt: Prompt = load_prompt(config.prompt)
-        self._backend: CaptionBackend = make_backend(config)
+        self._prompt: Prompt[CaptionPrompt] = load_prompt(config.prompt)
+        self._backend: VLMBackend = make_backend(config)
 
     def identity(self) -> dict[str, Any]:
         """Model, prompt by its hash, and generation settings. Where the model runs, and how fast, decides nothing."""
-        values = self.config.as_json()
-        decisive = ("kind", "model", "stored_name", "dtype", "batch_size")
-        values["backend"] = {name: value for name, value in values["backend"].items() if name in decisive}
+        values = self.config.decisive()
         values["prompt"] = {"name": self._prompt.file.name, "sha256": self._prompt.sha256}
         return {"step": self.name, "version": self.version, "config": values}
 
@@ -69,9 +69,10 @@ class Recaption(Step[RecaptionConfig]):
             raise SchemaError(
                 self.config.column, str(column.type), f"must have the type {IMAGE_TYPE}", "Name the column of images."
             )
-        buffers = [_encoded(value) for value in column]
-        present = [buffer for buffer in buffers if buffer is not None]
-        replies = iter(self._backend.describe(present, self._prompt.file))
+        buffers = [encoded_bytes(value) for value in column]
+        prompt = self._prompt.file
+        requests = [Request(prompt.system, (buffer, prompt.user)) for buffer in buffers if buffer is not None]
+        replies = iter(self._backend.ask(requests))
         kept: list[int] = []
         texts: list[str] = []
         rejected: list[tuple[str, str, str]] = []
@@ -100,16 +101,10 @@ class Recaption(Step[RecaptionConfig]):
         before = table["captions"].to_pylist() if "captions" in table.column_names else [None] * table.num_rows
         origin = {
             "kind": self._prompt.file.kind,
-            "model": self.config.backend.caption_model(),
+            "model": self.config.backend.model_name(),
             "prompt": self._prompt.file.name,
             "prompt_version": self._prompt.file.version,
             "prompt_sha256": self._prompt.sha256,
         }
         captions = [[*(known or []), {"text": text, **origin}] for known, text in zip(before, texts, strict=True)]
         return pa.array(captions, _CAPTIONS.type)
-
-
-def _encoded(value: pa.StructScalar) -> pa.Buffer | None:
-    """The image's bytes where they lie in Arrow's memory, or None."""
-    data = value["bytes"] if value.is_valid else None
-    return data.as_buffer() if data is not None and data.is_valid else None

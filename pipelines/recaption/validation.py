@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 
-from pipelines.recaption.backend import Reply
-from pipelines.recaption.prompt import PromptFile
+from pipelines.recaption.prompt import CaptionPrompt
+from pipelines.vlm.backend import Reply
 from schemas.errors import RowRejected
 
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Co", "Cn"})
 """Unicode categories: control, surrogate, private use, unassigned."""
 
 
-def caption_text(reply: Reply, prompt: PromptFile) -> str:
+def caption_text(reply: Reply, prompt: CaptionPrompt) -> str:
     """The reply's text without surrounding white space, once it is clear that it is a whole caption.
 
     Raises:

@@ -21,7 +21,7 @@ from PIL import ExifTags, Image
 from pipelines.recaption import Recaption, RecaptionConfig
 from pipelines.recaption import prompt as prompt_module
 from pipelines.recaption.prompt import load_prompt
-from pipelines.recaption.retries import LONGEST_WAIT_S, parse_retry_after, wait_s
+from pipelines.retries import LONGEST_WAIT_S, parse_retry_after, wait_s
 from pipelines.step import StepResult
 from schemas.config import parse_config
 from schemas.errors import ConfigError, EditmillError, InputError, SchemaError

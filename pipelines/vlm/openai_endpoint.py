@@ -1,4 +1,4 @@
-"""Captions from an OpenAI-compatible endpoint: chat completions with the image as a data URL."""
+"""Replies from an OpenAI-compatible endpoint: chat completions with the images as data URLs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from typing import Any
 import httpx
 import pyarrow as pa
 
-from pipelines.recaption.backend import Reply
-from pipelines.recaption.config import OpenAIEndpointConfig, RecaptionConfig
-from pipelines.recaption.images import endpoint_image
-from pipelines.recaption.prompt import PromptFile
-from pipelines.recaption.retries import PermanentError, RetryableError, parse_retry_after, wait_s
+from pipelines.retries import PermanentError, RetryableError, parse_retry_after, wait_s
+from pipelines.vlm.backend import Reply, Request
+from pipelines.vlm.config import GenerationConfig, OpenAIEndpointConfig
+from pipelines.vlm.images import endpoint_image
 from schemas.errors import ConfigError, InputError, RowRejected
 
 _TOO_MANY_REQUESTS = 429
@@ -26,11 +25,11 @@ _UNREACHABLE = "endpoint_unreachable"
 
 
 class OpenAIEndpoint:
-    """An endpoint asked for several images at a time. Needs nothing but httpx."""
+    """An endpoint asked several questions at a time. Needs nothing but httpx."""
 
-    def __init__(self, config: OpenAIEndpointConfig, recaption: RecaptionConfig) -> None:
+    def __init__(self, config: OpenAIEndpointConfig, generation: GenerationConfig) -> None:
         self._config = config
-        self._recaption = recaption
+        self._generation = generation
         self._draw = random.Random()
 
     def preflight(self) -> None:
@@ -70,17 +69,17 @@ class OpenAIEndpoint:
         """Look for the key again: a worker may stand on another machine."""
         self._check_key()
 
-    def describe(self, images: Sequence[pa.Buffer], prompt: PromptFile) -> list[Reply | RowRejected]:
-        """As `CaptionBackend.describe`, with at most `concurrency` requests in flight.
+    def ask(self, requests: Sequence[Request]) -> list[Reply | RowRejected]:
+        """As `VLMBackend.ask`, with at most `concurrency` requests in flight.
 
         Raises:
             ConfigError: the endpoint refuses the key.
-            InputError: the endpoint does not know the model or the address, or no image of the batch reached it: an
+            InputError: the endpoint does not know the model or the address, or no request of the batch reached it: an
                 endpoint that went away must not be told as a fault of the rows.
         """
         # In a thread of its own, because the caller's may already run an event loop (a notebook, an actor).
         with ThreadPoolExecutor(max_workers=1) as own_thread:
-            results = own_thread.submit(asyncio.run, self._describe(images, prompt)).result()
+            results = own_thread.submit(asyncio.run, self._ask_all(requests)).result()
         gone = [result for result in results if isinstance(result, RowRejected) and result.reason == _UNREACHABLE]
         if gone and len(gone) == len(results):
             raise InputError(
@@ -91,24 +90,23 @@ class OpenAIEndpoint:
             )
         return results
 
-    async def _describe(self, images: Sequence[pa.Buffer], prompt: PromptFile) -> list[Reply | RowRejected]:
+    async def _ask_all(self, requests: Sequence[Request]) -> list[Reply | RowRejected]:
         in_flight = asyncio.Semaphore(self._config.concurrency)
         limits = httpx.Limits(max_connections=self._config.concurrency)
         timeout = httpx.Timeout(self._config.timeout_s)
         async with httpx.AsyncClient(headers=self._headers(), limits=limits, timeout=timeout) as client:
 
-            async def one(image: pa.Buffer) -> Reply | RowRejected:
+            async def one(request: Request) -> Reply | RowRejected:
                 async with in_flight:
                     try:
-                        return await self._ask_until_answered(client, image, prompt)
+                        return await self._ask_until_answered(client, request)
                     except RowRejected as rejection:
                         return rejection
 
-            return await asyncio.gather(*(one(image) for image in images))
+            return await asyncio.gather(*(one(request) for request in requests))
 
-    async def _ask_until_answered(self, client: httpx.AsyncClient, image: pa.Buffer, prompt: PromptFile) -> Reply:
-        media_type, data = await asyncio.to_thread(endpoint_image, image.to_pybytes(), self._recaption.max_side)
-        body = self._body(media_type, data, prompt)
+    async def _ask_until_answered(self, client: httpx.AsyncClient, request: Request) -> Reply:
+        body = await asyncio.to_thread(self._body, request)
         attempts = self._config.max_attempts
         for attempt in range(1, attempts):
             try:
@@ -148,16 +146,21 @@ class OpenAIEndpoint:
             raise PermanentError("endpoint_refused", f"the endpoint answered {status}: {_excerpt(response)}")
         return _reply(response)
 
-    def _body(self, media_type: str, data: bytes, prompt: PromptFile) -> dict[str, Any]:
-        url = f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
-        content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": prompt.user}]
-        system = [{"role": "system", "content": prompt.system}] if prompt.system else []
+    def _body(self, request: Request) -> dict[str, Any]:
+        system = [{"role": "system", "content": request.system}] if request.system else []
         return {
             "model": self._config.model,
-            "messages": [*system, {"role": "user", "content": content}],
-            "max_tokens": self._recaption.max_new_tokens,
-            "temperature": self._recaption.temperature,
+            "messages": [*system, {"role": "user", "content": [self._part(part) for part in request.parts]}],
+            "max_tokens": self._generation.max_new_tokens,
+            "temperature": self._generation.temperature,
         }
+
+    def _part(self, part: str | pa.Buffer) -> dict[str, Any]:
+        if isinstance(part, str):
+            return {"type": "text", "text": part}
+        media_type, data = endpoint_image(part.to_pybytes(), self._generation.max_side)
+        url = f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+        return {"type": "image_url", "image_url": {"url": url}}
 
     def _headers(self) -> dict[str, str]:
         key = self._config.api_key()

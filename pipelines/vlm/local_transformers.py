@@ -1,4 +1,4 @@
-"""Captions from a Qwen2.5-VL model run by transformers in this process. Torch is imported in `setup`, not before."""
+"""Replies from a Qwen2.5-VL model run by transformers in this process. Torch is imported in `setup`, not before."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from PIL import Image
 
-from pipelines.recaption.backend import Reply
-from pipelines.recaption.config import RecaptionConfig, TransformersConfig
-from pipelines.recaption.images import shown_image
-from pipelines.recaption.prompt import PromptFile
+from pipelines.vlm.backend import Reply, Request
+from pipelines.vlm.config import GenerationConfig, TransformersConfig
+from pipelines.vlm.images import shown_image
 from schemas.errors import ConfigError, InputError, RowRejected
 
 _MODEL_TYPE = "qwen2_5_vl"
 
 
 class LocalTransformers:
-    """A model in this process, asked for `batch_size` images at a time."""
+    """A model in this process, asked `batch_size` questions at a time."""
 
-    def __init__(self, config: TransformersConfig, recaption: RecaptionConfig) -> None:
+    def __init__(self, config: TransformersConfig, generation: GenerationConfig) -> None:
         self._config = config
-        self._recaption = recaption
+        self._generation = generation
         self._model: Any = None
         self._processor: Any = None
         self._device = ""
@@ -78,47 +76,56 @@ class LocalTransformers:
             ) from error
         self._model = model.to(self._device).eval()
 
-    def describe(self, images: Sequence[pa.Buffer], prompt: PromptFile) -> list[Reply | RowRejected]:
-        """As `CaptionBackend.describe`."""
+    def ask(self, requests: Sequence[Request]) -> list[Reply | RowRejected]:
+        """As `VLMBackend.ask`."""
         if self._model is None:
             self.setup()
         results: list[Reply | RowRejected] = []
         size = self._config.batch_size
-        for start in range(0, len(images), size):
-            results += self._describe_batch(images[start : start + size], prompt)
+        for start in range(0, len(requests), size):
+            results += self._ask_batch(requests[start : start + size])
         return results
 
-    def _describe_batch(self, images: Sequence[pa.Buffer], prompt: PromptFile) -> list[Reply | RowRejected]:
-        results: list[Reply | RowRejected | None] = []
+    def _ask_batch(self, requests: Sequence[Request]) -> list[Reply | RowRejected]:
+        rejected: dict[int, RowRejected] = {}
+        texts: list[str] = []
         shown: list[Any] = []
-        for image in images:
+        for number, request in enumerate(requests):
             try:
-                shown.append(Image.fromarray(shown_image(image.to_pybytes(), self._recaption.max_side)))
-                results.append(None)
+                images = [shown_image(image.to_pybytes(), self._generation.max_side) for image in request.images]
             except RowRejected as rejection:
-                results.append(rejection)
-        replies = iter(self._generate(shown, prompt) if shown else [])
-        return [next(replies) if result is None else result for result in results]
+                rejected[number] = rejection
+                continue
+            shown += [Image.fromarray(image) for image in images]
+            texts.append(self._text(request))
+        replies = iter(self._generate(texts, shown) if texts else [])
+        return [rejected[number] if number in rejected else next(replies) for number in range(len(requests))]
 
-    def _generate(self, images: list[Any], prompt: PromptFile) -> list[Reply]:
+    def _text(self, request: Request) -> str:
+        """The request as the model's chat template writes it, with a placeholder for each image."""
+        system = [{"role": "system", "content": [{"type": "text", "text": request.system}]}] if request.system else []
+        parts = [
+            {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in request.parts
+        ]
+        messages = [*system, {"role": "user", "content": parts}]
+        return str(self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+    def _generate(self, texts: list[str], images: list[Any]) -> list[Reply]:
         import torch
 
-        system = [{"role": "system", "content": [{"type": "text", "text": prompt.system}]}] if prompt.system else []
-        question = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt.user}]}
-        text = self._processor.apply_chat_template([*system, question], add_generation_prompt=True, tokenize=False)
         # The whole batch goes on, mm_token_type_ids included: without them M-RoPE falls back to other positions.
         batch = self._processor(
-            text=[text] * len(images),
+            text=texts,
             images=images,
             padding=True,
             return_tensors="pt",
             input_data_format="channels_last",
         )
         batch = batch.to(self._device, dtype=self._model.dtype)
-        temperature = self._recaption.temperature
+        temperature = self._generation.temperature
         sampling = {"do_sample": True, "temperature": temperature} if temperature else _GREEDY
         with torch.inference_mode():
-            output = self._model.generate(**batch, max_new_tokens=self._recaption.max_new_tokens, **sampling)
+            output = self._model.generate(**batch, max_new_tokens=self._generation.max_new_tokens, **sampling)
         new_tokens = output[:, batch["input_ids"].shape[1] :].tolist()
         return [self._reply(tokens) for tokens in new_tokens]
 

@@ -7,6 +7,7 @@ import io
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from PIL import ExifTags, Image
 
 from schemas.image_format import sniff_format
@@ -15,6 +16,12 @@ from schemas.images import decode_image
 _ENDPOINT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 """Pillow's name of the formats that every endpoint takes -> their media type."""
 _JPEG_QUALITY = 95
+
+
+def encoded_bytes(image: pa.StructScalar) -> pa.Buffer | None:
+    """The bytes of a `struct<bytes, path>` where they lie in Arrow's memory, or None where there are none."""
+    data = image["bytes"] if image.is_valid else None
+    return data.as_buffer() if data is not None and data.is_valid else None
 
 
 def shown_image(data: bytes, max_side: int) -> npt.NDArray[np.uint8]:
