@@ -19,12 +19,20 @@ SOURCES: dict[str, str] = {
     "edit_pairs_jsonl": "pipelines.sources.edit_pairs_jsonl:EditPairsJsonl",
     "edit_pairs_parquet": "pipelines.sources.edit_pairs_parquet:EditPairsParquet",
     "image_records_parquet": "pipelines.sources.image_records_parquet:ImageRecordsParquet",
+    "imgedit": "pipelines.sources.imgedit:ImgEdit",
+    "instructpix2pix": "pipelines.sources.instructpix2pix:InstructPix2Pix",
     "laion_parquet": "pipelines.metadata_filter.source:LaionParquet",
+    "magicbrush": "pipelines.sources.magicbrush:MagicBrush",
+    "omniedit": "pipelines.sources.omniedit:OmniEdit",
+    "packed_shards": "pipelines.sources.packed_shards:PackedShards",
     "run_records": "jobs.run_records:RunRecords",
+    "ultraedit": "pipelines.sources.ultraedit:UltraEdit",
+    "uniworld_data": "pipelines.sources.uniworld_data:UniWorldData",
 }
 """Source name -> where its class is."""
 
 STEPS: dict[str, str] = {
+    "fetch": "pipelines.fetch.step:Fetch",
     "local_images": "pipelines.local_images:LocalImages",
     "masks": "pipelines.masks.step:EditMasks",
     "recaption": "pipelines.recaption.step:Recaption",

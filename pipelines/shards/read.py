@@ -80,6 +80,14 @@ class PackedFolder:
         entry = self.index.slice(position, 1).to_pylist()[0]
         if entry["size"] == 0:
             return self._parquet_row(entry["shard"], entry["offset"])
+        return self.sample_of(entry)
+
+    def sample_of(self, entry: Mapping[str, Any]) -> Row:
+        """The sample that a row of the index (`key`, `shard`, `offset`, `size`) places in a tar.
+
+        Raises:
+            ShardError: its shard is missing or damaged.
+        """
         try:
             with (self.folder / entry["shard"]).open("rb") as stream:
                 stream.seek(entry["offset"])

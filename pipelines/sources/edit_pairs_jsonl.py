@@ -50,6 +50,9 @@ class EditPairsJsonlConfig(Config):
     licence: str | None = None
     """Licence of the images, for lines that do not say."""
 
+    needs_instruction: bool = True
+    """Whether a line without an instruction is rejected; if not, its instruction is empty."""
+
     rows_per_partition: int = Field(default=64, ge=1)
     """Lines of a partition. All their images are in memory together."""
 
@@ -131,8 +134,8 @@ class EditPairsJsonl(Source[EditPairsJsonlConfig]):
             raise RowRejected("field_missing", f"'{'target' if names else 'references'}' is missing or empty")
         if not isinstance(target_name, str):
             raise RowRejected("field_type", "target must be a path")
-        instruction = self._text(values, "instruction")
-        if instruction is None or not instruction.strip():
+        instruction = self._text(values, "instruction") or ""
+        if self.config.needs_instruction and not instruction.strip():
             raise RowRejected("instruction_missing", "the instruction is missing or blank")
         references = [self._image(name, path) for name in names]
         target = self._image(target_name, path)
@@ -169,7 +172,8 @@ class EditPairsJsonl(Source[EditPairsJsonlConfig]):
                 objects.append(_object(line))
             except RowRejected:
                 continue
-        for field in ("references", "target", "instruction"):
+        needed = ("references", "target", "instruction") if self.config.needs_instruction else ("references", "target")
+        for field in needed:
             if objects and all(self._value(values, field) is None for values in objects):
                 raise SchemaError(
                     f"{partition.path}: '{field}'",

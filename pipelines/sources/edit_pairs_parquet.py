@@ -43,6 +43,9 @@ class EditPairsParquetConfig(Config):
     licence: str | None = None
     """Licence of the images, for rows that do not say."""
 
+    needs_instruction: bool = True
+    """Whether a row without an instruction is rejected; if not, its instruction is empty."""
+
     rows_per_partition: int = Field(default=64, ge=1)
     """A partition is closed before it would hold more rows; a single larger row group is a partition by itself. All
     its images are in memory together."""
@@ -86,7 +89,20 @@ class EditPairsParquet(Source[EditPairsParquetConfig]):
             InputError: the file is damaged.
             SchemaError: a column has a type that cannot hold what it should.
         """
-        table = maps_from_lists(renamed(read_row_groups(partition), self.config.columns), EDIT_SAMPLE)
+        table = read_row_groups(partition)
+        places = [f"row {number} from row group {partition.start}" for number in range(table.num_rows)]
+        return self.pairs_of(table, partition.path, places)
+
+    def pairs_of(self, table: pa.Table, path: str, places: Sequence[str]) -> StepResult:
+        """The pairs in `table`, as it stands in the file `path`.
+
+        Args:
+            places: what to call each row where it makes no pair.
+
+        Raises:
+            SchemaError: a column has a type that cannot hold what it should.
+        """
+        table = maps_from_lists(renamed(table, self.config.columns), EDIT_SAMPLE)
         table = table.select(
             [name for name in EDIT_SAMPLE.fields.names if name in table.column_names and name != "key"]
         )
@@ -95,7 +111,11 @@ class EditPairsParquet(Source[EditPairsParquetConfig]):
                 table = set_column(table, EDIT_SAMPLE.fields.field(name), as_image_column(table[name], name))
         references = as_image_lists(table["references"], "references")
         table = set_column(table, EDIT_PAIR.fields.field("references"), references)
-        keys, refused = self._keys(table, partition)
+        kind = table["instruction"].type
+        if not self.config.needs_instruction and (pa.types.is_string(kind) or pa.types.is_null(kind)):
+            texts = table["instruction"].cast(pa.string()).fill_null("")
+            table = set_column(table, EDIT_PAIR.fields.field("instruction"), texts)
+        keys, refused = self._keys(table, path, places)
         bad = [(key, *why) for key, why in zip(keys, refused, strict=True) if why is not None]
         good = pa.array([why is None for why in refused], pa.bool_())
         table = self._defaults(table.append_column("key", pa.array(keys, pa.string())).filter(good))
@@ -104,20 +124,22 @@ class EditPairsParquet(Source[EditPairsParquetConfig]):
         outcomes = rejections(self.name, self.version, bad_keys, reasons, sentences)
         return StepResult(unique.kept, pa.concat_tables([outcomes, unique.rejected]))
 
-    def _keys(self, table: pa.Table, partition: Partition) -> tuple[list[str], list[tuple[str, str] | None]]:
+    def _keys(
+        self, table: pa.Table, path: str, places: Sequence[str]
+    ) -> tuple[list[str], list[tuple[str, str] | None]]:
         keys: list[str] = []
         refused: list[tuple[str, str] | None] = []
         view = table.select(NEEDED)
         for number in range(table.num_rows):
             row = view.slice(number, 1).to_pylist()[0]
-            why = _fault(row)
+            why = _fault(row, self.config.needs_instruction)
             if why is None:
                 references = [image["bytes"] for image in row["references"]]
                 keys.append(pair_key(references, row["target"]["bytes"], row["instruction"]))
                 refused.append(None)
             else:
-                keys.append(place_key(partition.path, f"row {number} from row group {partition.start}"))
-                refused.append((why[0], f"row {number} from row group {partition.start}: {why[1]}"))
+                keys.append(place_key(path, places[number]))
+                refused.append((why[0], f"{places[number]}: {why[1]}"))
         return keys, refused
 
     def _defaults(self, table: pa.Table) -> pa.Table:
@@ -130,7 +152,7 @@ class EditPairsParquet(Source[EditPairsParquetConfig]):
         return table
 
 
-def _fault(row: dict[str, Any]) -> tuple[str, str] | None:
+def _fault(row: dict[str, Any], needs_instruction: bool) -> tuple[str, str] | None:
     if not row["references"]:
         return "references_missing", "there is no reference image"
     for what, image in (
@@ -139,6 +161,6 @@ def _fault(row: dict[str, Any]) -> tuple[str, str] | None:
     ):
         if image is None or not image["bytes"]:
             return "image_empty", f"the {what} has no bytes"
-    if not isinstance(row["instruction"], str) or not row["instruction"].strip():
+    if not isinstance(row["instruction"], str) or (needs_instruction and not row["instruction"].strip()):
         return "instruction_missing", "the instruction is missing or blank"
     return None

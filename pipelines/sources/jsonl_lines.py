@@ -73,6 +73,19 @@ def line_partitions(files: list[Path], lines_per_partition: int) -> list[Partiti
     return partitions
 
 
+def line_places(file: Path) -> Iterator[tuple[int, int]]:
+    """(first byte, byte after the last) of each line of a file that is not blank.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    start = 0
+    for line, end in _raw_lines(file):
+        if line.strip():
+            yield start, end
+        start = end
+
+
 def read_lines(partition: Partition) -> Iterator[Line]:
     """The lines of a partition that are not blank.
 
