@@ -20,6 +20,8 @@ LAION_ALIASES: dict[str, tuple[str, ...]] = {
     "source_key": ("source_key", "key", "hash", "HASH", "SAMPLE_ID", "sample_id", "uid", "__key__"),
     "source": ("source", "SOURCE", "dataset"),
     "licence": ("licence", "license", "LICENSE", "LICENCE"),
+    "sha256": ("sha256", "SHA256"),
+    "md5": ("md5", "MD5"),
 }
 """`ImageRecord` column -> spellings, most specific first. Spellings are matched exactly, case included."""
 

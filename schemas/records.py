@@ -46,13 +46,17 @@ IMAGE_RECORD = RecordSchema(
             pa.field("source_key", pa.string()),
             pa.field("source", pa.string()),
             pa.field("licence", pa.string()),
+            pa.field("sha256", pa.string()),
+            pa.field("md5", pa.string()),
             pa.field("image", IMAGE_TYPE),
             pa.field("captions", pa.list_(CAPTION_TYPE)),
         ]
     ),
 )
 """One LAION-style metadata row; `image` is null until it was fetched. `watermark`, `unsafe` in 0..1, `similarity` in
--1..1; `aesthetic` on the scale that the filter's config declares. `source_key`: the id the collection itself gave."""
+-1..1; `aesthetic` on the scale that the filter's config declares. `source_key`: the id the collection itself gave.
+`sha256`, `md5`: hexadecimal, of the image's bytes as the collection declares them; once the image was fetched, `width`,
+`height` and `sha256` are the image's own."""
 
 EDIT_PAIR = RecordSchema(
     "EditPair",
@@ -88,10 +92,12 @@ EDIT_SAMPLE = RecordSchema(
             pa.field("mask_confidence", pa.float64()),
             pa.field("mask_evidence", pa.string()),
             pa.field("judge_scores", pa.map_(pa.string(), pa.float32())),
+            pa.field("judge_evidence", pa.string()),
             pa.field("captions", pa.list_(CAPTION_TYPE)),
         ]
     ),
 )
 """An `EditPair` with its mask: a 1-bit PNG of the upright target's size (`width` x `height` pixels), white = edited.
 `edited_fraction` is counted at full resolution, in 0..1. `mask_parameters` is canonical JSON. `mask_confidence` in
-0..1 and `mask_evidence` (canonical JSON: what the recipe measured and decided by) are null where a recipe has none."""
+0..1 and `mask_evidence` (canonical JSON: what the recipe measured and decided by) are null where a recipe has none.
+`judge_scores`: score by name; `judge_evidence` (canonical JSON): which model and prompt gave them, and the reply."""

@@ -17,7 +17,7 @@ from schemas.records import CAPTION_TYPE, IMAGE_RECORD, IMAGE_TYPE
 
 SIZES = ("width", "height")
 SCORES = ("aesthetic", "watermark", "unsafe", "similarity")
-TEXTS = ("url", "caption", "nsfw", "language", "source_key", "source", "licence")
+TEXTS = ("url", "caption", "nsfw", "language", "source_key", "source", "licence", "sha256", "md5")
 LARGEST_SIDE = 2**31 - 1
 """Widths and heights are int32 in an `ImageRecord`."""
 
