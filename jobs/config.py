@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from jobs.runners.config import RunnerConfig
 from pipelines.pack import PackConfig
 from schemas.config import Config
+from schemas.weighting import check_weighting
 
 NamedValues = dict[str, dict[str, Any]]
 """One name -> its config, as `{masks: {recipe: uniworld}}`."""
@@ -32,6 +33,20 @@ class PackSection(PackConfig):
         return PackConfig.model_validate(self.model_dump(exclude={"output", "overwrite"}))
 
 
+class ReportSection(Config):
+    """What the report of masks shows; it changes no row."""
+
+    weighting: str = "logarithmic"
+    """Whose weights are shown: uniform, linear, exponential_root, logarithmic or quadratic_root."""
+    max_weight: float | None = None
+    """Cap of the weight; exponential_root needs one."""
+
+    @model_validator(mode="after")
+    def _known(self) -> ReportSection:
+        check_weighting(self.weighting, self.max_weight)
+        return self
+
+
 class PipelineConfig(Config):
     """A pipeline: where rows come from, what happens to them, where they go."""
 
@@ -45,6 +60,8 @@ class PipelineConfig(Config):
     """The steps, in order, each with its config."""
     pack: PackSection | None = None
     """Pack the rows into shards at the end, instead of writing them to `records/`."""
+    report: ReportSection = Field(default_factory=ReportSection)
+    """What the report of masks shows."""
     runner: RunnerConfig = Field(default_factory=RunnerConfig)
     """Where it runs; changes no result."""
 

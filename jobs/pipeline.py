@@ -20,6 +20,7 @@ from jobs.marks_met import MarksMet, marks_met
 from jobs.places import check_places
 from jobs.progress import NoProgress, ProgressView
 from jobs.report.counts import StageCounts, Tally
+from jobs.report.mask_report import MASK_REPORT, has_masks, report_of_run
 from jobs.report.run_page import run_page
 from jobs.run_folder import RunFolder
 from jobs.run_manifest import RunManifest, read_run_manifest
@@ -96,6 +97,10 @@ def run_pipeline(
         former = _finished_manifest(folder, mark)
         if former is not None and not pending and _shards_stand(former):
             marks = _marks_met(chain, former, folder)
+            if former.config.get("report") != config.report.as_json():
+                former = former.model_copy(update={"config": {**former.config, "report": config.report.as_json()}})
+                _write_pages(config, chain, former, folder, marks)
+                former.write(folder.manifest)
             return RunReport(config.name, folder.path, _shards_of(former), counts_of(former), False, 0.0, marks)
 
         write_bytes(folder.config, yaml.safe_dump(config.as_json(), sort_keys=False, allow_unicode=True).encode())
@@ -121,7 +126,7 @@ def run_pipeline(
         )
         folder.remove_strays({file.name for file in files_of(manifest)})
         marks = _marks_met(chain, manifest, folder)
-        write_bytes(folder.report, run_page(manifest, folder, marks).encode())
+        _write_pages(config, chain, manifest, folder, marks)
         manifest.write(folder.manifest)
         seconds = time.monotonic() - start
         report = RunReport(config.name, folder.path, _shards_of(manifest), counts_of(manifest), True, seconds, marks)
@@ -213,6 +218,15 @@ def _finished_manifest(folder: RunFolder, mark: str) -> RunManifest | None:
         mend = "Choose another folder; or delete that file, if the folder is of a run: what was committed is used."
         raise InputError("output", str(folder.path), "holds a manifest.json that is of no run", mend) from error
     return manifest if manifest.status == "finished" and manifest.fingerprint == mark else None
+
+
+def _write_pages(
+    config: PipelineConfig, chain: Chain, manifest: RunManifest, folder: RunFolder, marks: Sequence[MarksMet]
+) -> None:
+    write_bytes(folder.report, run_page(manifest, folder, marks).encode())
+    if has_masks(manifest):
+        page = report_of_run(manifest, folder, chain, config.report.weighting, config.report.max_weight)
+        write_bytes(folder.path / MASK_REPORT, page.encode())
 
 
 def _marks_met(chain: Chain, manifest: RunManifest, folder: RunFolder) -> tuple[MarksMet, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, mapping, runner_values
+from jobs.commands.options import Address, Runner, RunnerKind, Workers, mapping, runner_values
 
 
 class Unsure(StrEnum):
@@ -30,7 +30,10 @@ def masks(
         Path,
         typer.Argument(help="A .jsonl or .parquet file, a folder of them, or a run folder.", show_default=False),
     ],
-    output: RunFolderOption,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Run folder to write; run again on the same one to go on.", show_default=False),
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="Mask recipe: robust (the default), seed or uniworld.")] = None,
     parameter: Annotated[
         list[str], typer.Option(help="A parameter of the recipe, NAME=VALUE; repeat it for several.")
@@ -43,6 +46,15 @@ def masks(
     ] = None,
     unsure: Annotated[
         Unsure | None, typer.Option(help="With --review, rows marked unsure; by default they are kept.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Only write the report, of a run folder or of shards, once more.")
+    ] = False,
+    weighting: Annotated[
+        str | None, typer.Option(help="Weights in the report: by default logarithmic. See editmill preview --help.")
+    ] = None,
+    max_weight: Annotated[
+        float | None, typer.Option(help="Cap of these weights; exponential_root needs one.", show_default=False)
     ] = None,
     on_size_mismatch: Annotated[
         SizeMismatch | None, typer.Option(help="A pair whose images differ in size; by default it is rejected.")
@@ -64,7 +76,8 @@ def masks(
 
     Reads pairs (references, target, instruction) from JSONL with image files beside it, from Parquet with images
     inside, or from an earlier run. Writes a run folder: EditSamples in records/, rejected pairs with their reason in
-    outcomes/.
+    outcomes/, and masks-report.html: status by source, how edited fraction, weight and confidence spread, the least
+    confident masks and, with `--compare`, where two recipes disagree, with their pictures and keys.
 
     **Review.** Mark samples good, bad or unsure on the page of `editmill preview`, save marks.jsonl, and give it back
     with `--review`: rows marked bad are rejected (reason `marked_bad`, with your note). PAIRS may be the pairs, or the
@@ -75,9 +88,23 @@ def masks(
         editmill masks pairs/ --output runs/masked --recipe uniworld --runner ray --workers 2
 
         editmill masks runs/masked --review marks.jsonl --output runs/reviewed
+
+        editmill masks shards/pairs --report --output look --weighting linear
     """
     from jobs.launch import given, launch
+    from jobs.pair_source import pair_source
+    from jobs.report.mask_report import MASK_REPORT, write_mask_report
     from schemas.errors import ConfigError
+
+    building = {"--recipe": recipe, "--parameter": parameter, "--compare": compare, "--review": review}
+    if report:
+        for option, value in building.items():
+            if value:
+                raise ConfigError(option, str(value), "does not belong to --report", "Leave out one of the two.")
+        typer.echo(f"report: {write_mask_report(pairs, output, weighting or 'logarithmic', max_weight)}")
+        return
+    if output is None:
+        raise ConfigError("--output", None, "is needed", "Name the run folder, as --output runs/masked.")
 
     if unsure is not None and review is None:
         raise ConfigError("--unsure", unsure.value, "belongs to --review", "Name the marks, or leave it out.")
@@ -97,11 +124,13 @@ def masks(
     config = {
         "name": "masks",
         "output": output,
-        "source": _source(pairs, mapping("--column", column), image_root),
+        "source": pair_source(pairs, mapping("--column", column), image_root),
         "steps": steps,
+        "report": {"weighting": weighting, "max_weight": max_weight},
         "runner": runner_values(runner, workers, address),
     }
     launch(given(config), "editmill masks")
+    typer.echo(f"report: {output / MASK_REPORT}")
 
 
 def _has_masks(pairs: Path) -> bool:
@@ -109,29 +138,3 @@ def _has_masks(pairs: Path) -> bool:
     from jobs.run_manifest import read_run_manifest
 
     return is_run_folder(pairs) and "mask" in read_run_manifest(pairs).columns
-
-
-def _source(pairs: Path, columns: dict[str, Any], image_root: Path | None) -> dict[str, dict[str, Any]]:
-    from jobs.launch import is_run_folder
-    from schemas.errors import ConfigError, InputError
-
-    kind = "edit_pairs_jsonl"
-    if is_run_folder(pairs):
-        kind = "run_records"
-    elif pairs.suffix == ".parquet" or (
-        pairs.is_dir() and not any(pairs.glob("*.jsonl")) and any(pairs.rglob("*.parquet"))
-    ):
-        kind = "edit_pairs_parquet"
-    elif not pairs.exists():
-        raise InputError("pairs", str(pairs), "does not exist", "Name a .jsonl or .parquet file, or a folder of them.")
-    if image_root is not None and kind != "edit_pairs_jsonl":
-        raise ConfigError("--image-root", str(image_root), "belongs to JSONL input", "Leave it out.")
-    if columns and kind == "run_records":
-        raise ConfigError("--column", columns, "does not belong to a run folder", "Leave it out.")
-    place: dict[str, Any] = {"paths": [str(pairs)]} if kind == "edit_pairs_parquet" else {"path": str(pairs)}
-    values = {
-        **place,
-        "columns": columns or None,
-        "image_root": None if image_root is None else str(image_root),
-    }
-    return {kind: values}

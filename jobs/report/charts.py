@@ -41,24 +41,31 @@ def curve_svg(curve: Curve) -> tuple[str, int]:
 
 def histogram_svg(histogram: Histogram) -> tuple[str, int]:
     """The chart, and how many values lie outside its bounds."""
-    values = np.asarray(histogram.values, np.float64)
+    series = {name: np.asarray(values, np.float64) for name, values in histogram.series.items()}
+    values = np.concatenate(list(series.values()))
     if values.size == 0:
         return _frame([_text(_WIDTH / 2, _HEIGHT / 2, "no values", "middle")], histogram.x_label), 0
-    counts, edges = np.histogram(values, bins=histogram.bins, range=histogram.bounds)
+    totals, edges = np.histogram(values, bins=histogram.bins, range=histogram.bounds)
     to_x, _ = _scale([float(edges[0]), float(edges[-1])], _LEFT, _WIDTH - _RIGHT, False, pad=False)
-    top = max(1, int(counts.max()))
+    top = max(1, int(totals.max()))
     to_y = _linear(0.0, top * 1.05, _HEIGHT - _BOTTOM, _TOP)
     y_ticks = [tick for tick in linear_ticks(0, top) if tick == round(tick)]
     parts = _grid(to_x, linear_ticks(float(edges[0]), float(edges[-1]), 8), to_y, y_ticks, histogram.x_label, "count")
-    for count, low, high in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        if count:
-            left, right, y = to_x(low), to_x(high), to_y(count)
-            parts.append(
-                f'<rect class="s0 bar" x="{left + 0.5:.1f}" y="{y:.1f}" width="{max(1.0, right - left - 1):.1f}" '
-                f'height="{_HEIGHT - _BOTTOM - y:.1f}"><title>{tick_text(low)} to {tick_text(high)}: {count:,}</title>'
-                "</rect>"
-            )
-    return _frame(parts, f"histogram of {histogram.x_label}"), int(values.size - counts.sum())
+    below = np.zeros_like(totals)
+    for position, (name, kind) in enumerate(series.items()):
+        counts, _ = np.histogram(kind, bins=edges)
+        for bin_, count in enumerate(counts.tolist()):
+            if count:
+                left, right = to_x(float(edges[bin_])), to_x(float(edges[bin_ + 1]))
+                y, foot = to_y(int(below[bin_]) + count), to_y(int(below[bin_]))
+                told = f"{tick_text(float(edges[bin_]))} to {tick_text(float(edges[bin_ + 1]))}: {count:,} {name}"
+                parts.append(
+                    f'<rect class="s{position % SERIES_COLOURS} bar" x="{left + 0.5:.1f}" y="{y:.1f}" '
+                    f'width="{max(1.0, right - left - 1):.1f}" height="{foot - y:.1f}">'
+                    f"<title>{escape(told.strip())}</title></rect>"
+                )
+        below += counts
+    return _frame(parts, f"histogram of {histogram.x_label}"), int(values.size - totals.sum())
 
 
 def bars_svg(bars: Bars) -> str:

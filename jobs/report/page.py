@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jobs.report.sections import (
     Histogram,
     Notice,
     Section,
+    Strips,
     Table,
     Text,
 )
@@ -54,17 +55,20 @@ def _values(section: Section) -> dict[str, Any]:
             values.update(columns=section.columns, rows=_cells(section), caption=section.caption)
         case Figures():
             values["figures"] = [_figure(data, caption) for data, caption in section.figures]
+        case Strips():
+            values.update(columns=section.columns, strips=_strips(section), lead=section.caption)
         case Curve():
             svg, left_out = curve_svg(section)
-            legend = [(f"s{position % SERIES_COLOURS}", name) for position, name in enumerate(section.series)]
+            legend = _legend(section.series)
             note = f"{left_out:,} points could not be drawn (not finite, or not above 0)." if left_out else ""
             values.update(svg=Markup(svg), legend=legend, caption=_joined(section.caption, note))
         case Bars():
             values.update(svg=Markup(bars_svg(section)), legend=[], caption=section.caption)
         case Histogram():
             svg, outside = histogram_svg(section)
-            note = f"{outside:,} of {len(section.values):,} values lie outside." if outside else ""
-            values.update(svg=Markup(svg), legend=[], caption=_joined(section.caption, note))
+            count = sum(len(kind) for kind in section.series.values())
+            note = f"{outside:,} of {count:,} values lie outside." if outside else ""
+            values.update(svg=Markup(svg), legend=_legend(section.series), caption=_joined(section.caption, note))
         case Counts():
             values["rows"] = [
                 {
@@ -79,6 +83,25 @@ def _values(section: Section) -> dict[str, Any]:
                 for count in section.counts
             ]
     return values
+
+
+def _legend(series: Iterable[str]) -> list[tuple[str, str]]:
+    return [(f"s{position % SERIES_COLOURS}", name) for position, name in enumerate(series)]
+
+
+def _strips(section: Strips) -> list[dict[str, Any]]:
+    strips = []
+    for strip in section.strips:
+        if len(strip.pictures) != len(section.columns):
+            raise ValueError(
+                f"strip '{strip.name}' has {len(strip.pictures)} pictures for {len(section.columns)} columns"
+            )
+        pictures = [
+            None if data is None else _figure(data, f"{heading} of {strip.name}")
+            for heading, data in zip(section.columns, strip.pictures, strict=True)
+        ]
+        strips.append({"name": strip.name, "facts": strip.facts, "text": strip.text, "pictures": pictures})
+    return strips
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.marks_met import Fate, MarksMet
+from jobs.report.mask_report import MASK_REPORT, has_masks
 from jobs.report.page import render_report
 from jobs.report.sections import Histogram, Section, Table, counts_section
 from jobs.run_folder import RunFolder
@@ -35,6 +36,8 @@ def run_page(manifest: RunManifest, folder: RunFolder, marks: Sequence[MarksMet]
     intro = (
         f"{first.rows_in:,} rows were read, {last.kept:,} kept. Every row that was not is in outcomes/ with its reason."
     )
+    if has_masks(manifest):
+        intro += f" What the masks are like is told in {MASK_REPORT}, beside this page."
     sections: list[Section] = [counts_section(counts)]
     examples = _examples(manifest, folder)
     if examples:

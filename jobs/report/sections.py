@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jobs.report.counts import StageCounts
 
@@ -53,6 +53,38 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """Pictures of one thing side by side.
+
+    Args:
+        name: what it is ("a1b2..."), shown so that it can be copied.
+        facts: short texts behind it.
+        text: one line below, or "".
+        pictures: PNG or JPEG files, one a column; None leaves the place empty.
+    """
+
+    name: str
+    facts: Sequence[str]
+    text: str
+    pictures: Sequence[bytes | None]
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Rows of pictures under common headings.
+
+    Args:
+        columns: the headings; each strip has as many pictures.
+        caption: a sentence above the strips, or "".
+    """
+
+    columns: Sequence[str]
+    strips: Sequence[Strip]
+    caption: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True)
 class Curve:
     """Lines over one pair of axes.
 
@@ -93,6 +125,8 @@ class Histogram:
         values: finite numbers.
         bins: how many bins of equal width, >= 1, over the range of the values or `bounds`.
         bounds: (low, high), both inclusive; values outside are not counted, and told below the chart.
+        name, more: where there are values of several kinds: what `values` are, and name -> the others, which are
+            stacked on top of them.
     """
 
     values: Sequence[float]
@@ -101,6 +135,13 @@ class Histogram:
     bounds: tuple[float, float] | None = None
     caption: str = ""
     title: str = ""
+    name: str = ""
+    more: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def series(self) -> dict[str, Sequence[float]]:
+        """Name -> values, the lowest of the stack first."""
+        return {self.name: self.values, **self.more}
 
 
 @dataclass(frozen=True)
@@ -111,7 +152,7 @@ class Counts:
     title: str = ""
 
 
-Section = Text | Notice | Table | Figures | Curve | Bars | Histogram | Counts
+Section = Text | Notice | Table | Figures | Strips | Curve | Bars | Histogram | Counts
 
 
 def counts_section(counts: Sequence[StageCounts], title: str = "Rows at every step") -> Counts:

@@ -11,7 +11,7 @@ from jobs.report.axes import linear_ticks, log_ticks, thin, tick_text
 from jobs.report.charts import bars_svg, curve_svg, histogram_svg
 from jobs.report.counts import StageCounts
 from jobs.report.page import render_report
-from jobs.report.sections import Bars, Curve, Figures, Histogram, Notice, Table, Text, counts_section
+from jobs.report.sections import Bars, Curve, Figures, Histogram, Notice, Strip, Strips, Table, Text, counts_section
 from pipelines.preview.picture import encode_jpeg, encode_png
 
 EVIL = "<script>alert(1)</script>"
@@ -30,7 +30,8 @@ def test_every_section_is_on_one_self_contained_page() -> None:
             Figures([(encode_png(picture), EVIL), (encode_jpeg(picture), "photo")]),
             Curve({EVIL: [(0, 1.0), (1, 0.5)], "b": [(0, 2.0)]}, EVIL, "loss"),
             Bars({EVIL: 3.0}, EVIL),
-            Histogram([0.1, 0.2, 0.9], EVIL),
+            Histogram([0.1, 0.2, 0.9], EVIL, name=EVIL, more={EVIL * 2: [0.3]}),
+            Strips([EVIL, "b"], [Strip(EVIL, [EVIL], EVIL, [encode_jpeg(picture), None])], EVIL, EVIL),
         ],
     )
     assert "<script" not in html
@@ -38,6 +39,22 @@ def test_every_section_is_on_one_self_contained_page() -> None:
     loaded = re.findall(r"(?:src|href)=[\"']?([^\"' >]+)", html)
     assert len(loaded) >= 2 and all(value.startswith(("data:image/", "#")) for value in loaded)
     assert not re.search(r"url\(|@import", html)
+
+
+def test_stacked_bars_are_as_high_as_all_their_values_together() -> None:
+    values, more = [0.1, 0.1, 0.6], [0.1, 0.9]
+    stacked, outside = histogram_svg(Histogram(values, "x", 4, (0.0, 1.0), name="kept", more={"rejected": more}))
+    plain, _ = histogram_svg(Histogram([*values, *more], "x", 4, (0.0, 1.0)))
+    assert outside == 0
+
+    def heights(svg: str) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for bar in ElementTree.fromstring(svg).findall("rect"):
+            found[bar.attrib["x"]] = found.get(bar.attrib["x"], 0.0) + float(bar.attrib["height"])
+        return found
+
+    assert heights(stacked) == pytest.approx(heights(plain), abs=0.2)
+    assert "0 to 0.25: 2 kept" in stacked and "0 to 0.25: 1 rejected" in stacked
 
 
 def test_counts_that_do_not_add_up_are_marked() -> None:
