@@ -15,12 +15,10 @@ from jobs.report.sections import Histogram, Notice, Section, Strip, Strips, Tabl
 from pipelines.preview.card import percent
 from pipelines.preview.look import plain
 from pipelines.preview.overlay import mask_over
-from pipelines.preview.picture import encode_jpeg, fit, montage, shrink_mask
+from pipelines.preview.picture import encode_jpeg, montage
 from schemas.masks import MaskStatus
 from schemas.weighting import check_weighting, region_weight
 
-_SIDE = 320
-"""Longest side of a picture, in pixels."""
 _SOURCES = 60
 """Sources with a line of their own; smaller ones share one."""
 _GAP_COLOUR = (236, 236, 232)
@@ -203,12 +201,10 @@ def _strip(row: MaskRow, pair: MaskedPair, masks: int) -> Strip:
     if other is not None:
         facts.append(f"{other['recipe']}: {other['mask_status']} {percent(other['edited_fraction'])}".replace("_", " "))
         facts.append(f"IoU {other['iou']:.2f}")
-    target = fit(pair.target, _SIDE, _SIDE, enlarge=False)
-    height, width = target.shape[:2]
-    references = [fit(one, _SIDE, _SIDE, enlarge=False) for one in pair.references]
-    shown = references[0] if len(references) == 1 else montage(references, height, width, 4, _GAP_COLOUR)
+    height, width = pair.target.shape[:2]
+    several = len(pair.references) > 1
+    shown = montage(pair.references, height, width, 4, _GAP_COLOUR) if several else pair.references[0]
     drawn = [
-        None if mask is None else encode_jpeg(mask_over(target, shrink_mask(mask, height, width)))
-        for mask in (pair.mask, pair.other)[:masks]
+        None if mask is None else encode_jpeg(mask_over(pair.target, mask)) for mask in (pair.mask, pair.other)[:masks]
     ]
-    return Strip(row.key, facts, plain(pair.instruction), [encode_jpeg(shown), encode_jpeg(target), *drawn])
+    return Strip(row.key, facts, plain(pair.instruction), [encode_jpeg(shown), encode_jpeg(pair.target), *drawn])

@@ -24,16 +24,21 @@ from jobs.work import PartitionLoader
 from pipelines.masks.difference import Mask, Pixels
 from pipelines.masks.registry import RECIPES, make_recipe
 from pipelines.masks.step import EditMasks, EditMasksConfig
+from pipelines.preview.picture import fitted_size, resize_to, shrink_mask
 from pipelines.shards.read import PackedFolder, open_packed
 from schemas.images import HARD_MAX_PIXELS, decode_mask
 
 
+SIDE = 320
+"""Longest side of a picture on the page, in pixels."""
+
+
 @dataclass(frozen=True)
 class MaskedPair:
-    """One pair as it is shown.
+    """One pair as it is shown: of one size, no side longer than `SIDE` pixels.
 
     Args:
-        references, target: (H, W, 3) uint8 of one size.
+        references, target: (H, W, 3) uint8.
         mask: (H, W) bool.
         other: the second recipe's mask; None where there is none, or its recipe has changed since.
         instruction: as the record has it.
@@ -93,7 +98,7 @@ def _stored(values: Mapping[str, Any], row: MaskRow) -> MaskedPair:
         recipe = RECIPES.get(compared["recipe"])
         if recipe is not None and recipe.version == compared["recipe_version"]:
             other = make_recipe(compared["recipe"], {}).build(references, target).mask
-    return MaskedPair(references, target, decode_mask(values["mask"]["bytes"]), other, values["instruction"])
+    return _shrunk(references, target, decode_mask(values["mask"]["bytes"]), other, values["instruction"])
 
 
 def _built(wanted: Mapping[str, set[str]], folder: RunFolder, chain: Chain) -> dict[str, MaskedPair]:
@@ -111,5 +116,15 @@ def _built(wanted: Mapping[str, set[str]], folder: RunFolder, chain: Chain) -> d
             references, target = step.decode_pair(values["references"], values["target"])
             other = None if step.other is None else step.other.build(references, target).mask
             mask = step.recipe.build(references, target).mask
-            pairs[values["key"]] = MaskedPair(references, target, mask, other, values.get("instruction") or "")
+            pairs[values["key"]] = _shrunk(references, target, mask, other, values.get("instruction") or "")
     return pairs
+
+
+def _shrunk(references: list[Pixels], target: Pixels, mask: Mask, other: Mask | None, instruction: str) -> MaskedPair:
+    """At once, so that a page of large pairs never holds more than one of them whole."""
+    height, width = target.shape[:2]
+    if max(height, width) > SIDE:
+        height, width = fitted_size(height, width, SIDE, SIDE)
+    small = [resize_to(image, height, width) for image in references]
+    second = None if other is None else shrink_mask(other, height, width)
+    return MaskedPair(small, resize_to(target, height, width), shrink_mask(mask, height, width), second, instruction)
