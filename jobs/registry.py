@@ -33,6 +33,7 @@ SOURCES: dict[str, str] = {
 
 STEPS: dict[str, str] = {
     "fetch": "pipelines.fetch.step:Fetch",
+    "judge": "pipelines.judge.step:Judge",
     "local_images": "pipelines.local_images:LocalImages",
     "masks": "pipelines.masks.step:EditMasks",
     "recaption": "pipelines.recaption.step:Recaption",

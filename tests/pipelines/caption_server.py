@@ -1,4 +1,7 @@
-"""A loopback OpenAI-compatible endpoint for tests, which misbehaves on purpose for the images it is told to."""
+"""A loopback OpenAI-compatible endpoint for tests, which misbehaves on purpose for the images it is told to.
+
+Where a request shows several images, it is the last that tells what to do.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,10 @@ class Endpoint:
     url: str = ""
     behaviours: dict[bytes, str] = field(default_factory=dict)
     """Image bytes -> behaviour; images not listed are answered well."""
+    good: str = GOOD
+    """What a good answer says."""
+    texts: dict[bytes, str] = field(default_factory=dict)
+    """Image bytes -> what a good answer says of that one."""
     key: str | None = None
     """The only key accepted, if any."""
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -84,7 +91,8 @@ def serve(**settings: Any) -> Iterator[Endpoint]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            url = body["messages"][-1]["content"][0]["image_url"]["url"]
+            parts = body["messages"][-1]["content"]
+            url = [part for part in parts if part["type"] == "image_url"][-1]["image_url"]["url"]
             image = base64.b64decode(url.partition("base64,")[2])
             with endpoint.lock:
                 endpoint.requests.append(body)
@@ -94,12 +102,13 @@ def serve(**settings: Any) -> Iterator[Endpoint]:
                 endpoint.in_flight += 1
                 endpoint.most_in_flight = max(endpoint.most_in_flight, endpoint.in_flight)
             try:
-                self.behave(endpoint.behaviours.get(image, "good"), endpoint.attempts[image])
+                good = completion(endpoint.texts.get(image, endpoint.good))
+                self.behave(endpoint.behaviours.get(image, "good"), endpoint.attempts[image], good)
             finally:
                 with endpoint.lock:
                     endpoint.in_flight -= 1
 
-        def behave(self, behaviour: str, attempt: int) -> None:
+        def behave(self, behaviour: str, attempt: int, good: bytes) -> None:
             if behaviour in ANSWERS:
                 self.answer(*ANSWERS[behaviour])
             elif behaviour == "once_500" and attempt == 1:
@@ -116,9 +125,9 @@ def serve(**settings: Any) -> Iterator[Endpoint]:
                 self.drip(behaviour)
             elif behaviour == "slow":
                 time.sleep(0.15)
-                self.answer(200, completion())
+                self.answer(200, good)
             else:
-                self.answer(200, completion())
+                self.answer(200, good)
 
         def drip(self, behaviour: str) -> None:
             """A byte now and then, each well within any timeout for a single read."""

@@ -1,0 +1,1 @@
+"""The judge prompts that come with editmill, one versioned file each: NAME.vVERSION.yaml."""
