@@ -28,7 +28,6 @@ from pipelines.preview.picture import fitted_size, resize_to, shrink_mask
 from pipelines.shards.read import PackedFolder, open_packed
 from schemas.images import HARD_MAX_PIXELS, decode_mask
 
-
 SIDE = 320
 """Longest side of a picture on the page, in pixels."""
 
