@@ -81,6 +81,7 @@ class Demo:
         from jobs.demo.report import HeldOutEdit, write_report
         from jobs.demo.scores import score_masks
         from jobs.preview_job import PreviewOptions, write_preview
+        from jobs.samples.packed import PackedSamples
         from pipelines.synthesis.edits import make_edit
         from pipelines.synthesis.photographs import load_photographs, scaled
         from schemas.images import decode_image
@@ -106,7 +107,8 @@ class Demo:
         with self._bar("masks against the known regions"):
             scores = score_masks(plan.pairs / PAIRS_NAME, plan.pairs / KNOWN_NAME, RECIPES)
         with self._bar("contact sheet and page"):
-            write_preview(plan.edit_shards, plan.folder, PreviewOptions(count=12, seed=plan.seed))
+            shown = PackedSamples(plan.edit_shards)
+            write_preview(shown, plan.folder, PreviewOptions(count=12, seed=plan.seed, with_steps=False))
             write_report(
                 plan.folder / "report.html",
                 images.counts,

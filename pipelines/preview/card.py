@@ -25,7 +25,7 @@ class Panel:
     """One picture of a card.
 
     Args:
-        title: what it shows; cards of one page have them in the same order.
+        title: what it shows; cards of one page have the same ones in the same order, some only the first few.
         picture: (H, W, 3) uint8.
         legend: swatches and what they mean.
         is_grid: each pixel is a cell with a meaning, so it is enlarged without blending.
@@ -97,6 +97,7 @@ class EditLook:
 
     Args:
         references, target: pictures, no side longer than `PANEL_SIDE`.
+        status: of the mask; where the pair can have none, the reason, and `fraction`, `mask`, `weights` are None.
         mask: (H, W) bool of the shrunken target's size.
         weights: of the full-resolution mask; None where it is smaller than one latent cell.
         steps: how the mask came about; empty where that is not known.
@@ -106,11 +107,11 @@ class EditLook:
     key: str
     instruction: str
     status: str
-    fraction: float
+    fraction: float | None
     facts: tuple[tuple[str, str], ...]
     references: tuple[Picture, ...]
     target: Picture
-    mask: npt.NDArray[np.bool_]
+    mask: npt.NDArray[np.bool_] | None
     weights: WeightView | None
     steps: tuple[Panel, ...] = ()
     confidence: float | None = None
@@ -155,17 +156,18 @@ def edit_card(look: EditLook, top: float) -> Card:
     references = [fit(item, PANEL_SIDE, PANEL_SIDE, enlarge=False) for item in look.references]
     shown = references[0] if len(references) == 1 else montage(references, height, width, 4, _GAP_COLOUR)
     panels = [Panel("reference" if len(references) == 1 else "references", shown), Panel("target", look.target)]
-    share = f"{percent(look.fraction)} edited"
-    panels.append(Panel("mask over target", mask_over(look.target, look.mask), ((MASK_COLOUR, share),)))
     facts = list(look.facts)
-    weight = None
+    weight, pair = None, None
+    if look.mask is not None:
+        share = "" if look.fraction is None else f"{percent(look.fraction)} edited"
+        panels.append(Panel("mask over target", mask_over(look.target, look.mask), ((MASK_COLOUR, share),)))
+        pair = Pair(look.references, look.target, look.mask)
+        if look.weights is None:
+            facts.insert(0, ("w", "none: smaller than one latent cell"))
     if look.weights is not None:
         weight = look.weights.edited_weight
         facts.insert(0, ("w", f"{weight:.2f}" if look.weights.cell_fraction else "1.00 (nothing to weigh)"))
         panels.append(Panel("weight map", colour_weights(look.weights.weights, top), _legend(look.weights, top), True))
-    else:
-        facts.insert(0, ("w", "none: smaller than one latent cell"))
-    pair = Pair(look.references, look.target, look.mask)
     return Card(
         look.key,
         look.instruction,

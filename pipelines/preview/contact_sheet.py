@@ -1,108 +1,177 @@
-"""The contact sheet: a row a sample, a column a panel, one colour scale for all weights, as one picture."""
+"""The contact sheet: a row a sample, a column a panel, one colour scale for all weights, as one picture or several."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from pipelines.preview.card import Card, Panel, percent
-from pipelines.preview.picture import Colour, Picture, fit, fitted_size
-from pipelines.preview.sheet_text import badge, face, face_for, swatches, wrap
+from pipelines.preview.picture import Colour, Picture, fit, fitted_size, resize_to, shrink_bright
+from pipelines.preview.sheet_text import SWATCH_LINE, badge, face, face_for, flow, swatches, wrap
 from pipelines.preview.weight_view import colour_weights
 
+TALLEST_SHEET = 16_000
+"""Pixels: higher pictures are refused by many viewers (graphics cards stop at 16,384), so that samples beyond go onto
+a further sheet."""
 _PAPER: Colour = (252, 252, 250)
 _INK: Colour = (24, 26, 30)
 _SOFT: Colour = (104, 109, 118)
 _LINE: Colour = (222, 222, 216)
+_HEADER = 142
+_LEGEND_TYPE = 14
+_FIRST = 2
+"""Panels before the steps: reference and target."""
 
 
 @dataclass(frozen=True)
 class SheetStyle:
     """Measures of a contact sheet, in pixels."""
 
-    panel_width: int = 320
-    caption_width: int = 270
+    panel_width: int
+    caption_width: int
     margin: int = 44
     gap: int = 14
     tallest: float = 1.3
     """Height of the tallest panel, as a multiple of `panel_width`."""
 
 
-def contact_sheet(
-    cards: Sequence[Card], title: str, subtitle: str, weight_scale: float | None = None, style: SheetStyle | None = None
-) -> Picture:
-    """The sheet as a picture.
+@dataclass(frozen=True)
+class _Cell:
+    """A panel in its column, with its picture at its final size and its legend in lines."""
+
+    column: int
+    picture: Picture
+    legend: list[tuple[tuple[Colour, str], ...]]
+
+    @property
+    def height(self) -> int:
+        return len(self.picture) + (9 + SWATCH_LINE * len(self.legend) if self.legend else 0)
+
+
+def contact_sheets(
+    cards: Sequence[Card],
+    title: str,
+    subtitle: str,
+    weight_scale: float | None = None,
+    with_steps: bool = True,
+    tallest: int = TALLEST_SHEET,
+) -> Iterator[Picture]:
+    """The sheets as pictures, one in memory at a time.
 
     Args:
         cards: at least one, in the order in which they are shown.
         title, subtitle: the heading; each on one line.
         weight_scale: the weight at the bright end of the colour scale, which is then drawn; None for no scale.
-        style: measures; the default gives a sheet about 1700 pixels wide, and captions of single images more room.
+        with_steps: whether the mask's steps stand between target and mask.
+        tallest: height that a sheet of more than one sample does not pass, in pixels.
 
-    Returns:
-        (H, W, 3) uint8. Panels keep their aspect ratio; each row is as high as its tallest panel or its caption.
+    Yields:
+        (H, W, 3) uint8. Panels keep their aspect ratio; each row is as high as its tallest panel or its caption. All
+        sheets have the same columns.
 
     Raises:
         ValueError: no cards.
     """
     if not cards:
         raise ValueError("a contact sheet needs at least one card")
-    titles = _columns(cards)
-    measures = style or SheetStyle(caption_width=270 if len(titles) > 1 else 560)
-    width = 2 * measures.margin + measures.caption_width + len(titles) * (measures.panel_width + measures.gap)
-    width = max(width, 760)
-    heights = [_row_height(card, measures) for card in cards]
-    header = 142
-    canvas = Image.new("RGB", (width, header + sum(heights) + measures.margin), _PAPER)
+    steps = max(len(card.steps) for card in cards) if with_steps else 0
+    titles = _titles(cards, steps)
+    style = SheetStyle(216, 300) if steps else SheetStyle(320, 300 if len(titles) > 1 else 560)
+    sheets = list(_sheets([_row_height(card, steps, style) for card in cards], tallest - _HEADER - style.margin))
+    for number, rows in enumerate(sheets, 1):
+        told = subtitle if len(sheets) == 1 else f"{subtitle} · sheet {number} of {len(sheets)}"
+        yield _sheet([cards[row] for row in rows], titles, steps, style, title, told, weight_scale)
+
+
+def _sheets(heights: Sequence[int], room: int) -> Iterator[range]:
+    """Which rows stand on each sheet."""
+    first, used = 0, 0
+    for row, height in enumerate(heights):
+        if row > first and used + height > room:
+            yield range(first, row)
+            first, used = row, 0
+        used += height
+    yield range(first, len(heights))
+
+
+def _sheet(
+    cards: Sequence[Card],
+    titles: Sequence[str],
+    steps: int,
+    style: SheetStyle,
+    title: str,
+    subtitle: str,
+    weight_scale: float | None,
+) -> Picture:
+    heights = [_row_height(card, steps, style) for card in cards]
+    width = 2 * style.margin + style.caption_width + len(titles) * (style.panel_width + style.gap) - style.gap
+    canvas = Image.new("RGB", (max(width, 760), _HEADER + sum(heights) + style.margin), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    _draw_header(canvas, draw, title, subtitle, titles, weight_scale, measures)
-    top = header
+    _draw_header(canvas, draw, title, subtitle, titles, weight_scale, style)
+    top = _HEADER
     for card, height in zip(cards, heights, strict=True):
-        draw.line((measures.margin, top, width - measures.margin, top), fill=_LINE)
-        _draw_row(canvas, draw, card, titles, top + 18, measures)
+        draw.line((style.margin, top, canvas.width - style.margin, top), fill=_LINE)
+        _draw_row(canvas, draw, card, steps, top + 18, style)
         top += height
     return np.asarray(canvas, np.uint8)
 
 
-def _columns(cards: Sequence[Card]) -> list[str]:
-    """Panel titles in order, singular and plural of "reference" in one column."""
-    names: list[str] = []
-    for card in max(cards, key=lambda item: len(item.panels)).panels:
-        names.append("reference" if card.title == "references" else card.title)
-    return names
+def _placed(card: Card, steps: int) -> Iterator[tuple[int, Panel, bool]]:
+    """(column, panel, whether it is a step) of each panel: steps stand between target and mask, and a card without
+    them leaves their columns free."""
+    for column, panel in enumerate(card.panels):
+        yield column if column < _FIRST else column + steps, panel, False
+    for column, panel in enumerate(card.steps if steps else ()):
+        yield _FIRST + column, panel, True
 
 
-def _column_of(panel: Panel, titles: list[str]) -> int:
-    return titles.index("reference" if panel.title == "references" else panel.title)
+def _titles(cards: Sequence[Card], steps: int) -> list[str]:
+    """A title a column; recipes that name a step otherwise share its column."""
+    names: dict[int, dict[str, None]] = {}
+    for card in cards:
+        for column, panel, _ in _placed(card, steps):
+            name = "reference" if panel.title == "references" else panel.title
+            names.setdefault(column, {})[name] = None
+    return [" / ".join(names.get(column, {})) for column in range(max(names) + 1)]
 
 
-def _box_height(style: SheetStyle) -> int:
-    return round(style.panel_width * style.tallest)
+def _cells(card: Card, steps: int, style: SheetStyle) -> Iterator[_Cell]:
+    box = round(style.panel_width * style.tallest)
+    for column, panel, is_step in _placed(card, steps):
+        size = fitted_size(panel.picture.shape[0], panel.picture.shape[1], box, style.panel_width)
+        if is_step and size[0] <= panel.picture.shape[0] and size[1] <= panel.picture.shape[1]:
+            picture = shrink_bright(panel.picture, *size)
+        elif panel.is_grid:
+            picture = fit(panel.picture, box, style.panel_width, nearest=True)
+        else:
+            picture = resize_to(panel.picture, *size)
+        yield _Cell(column, picture, flow(panel.legend, _LEGEND_TYPE, style.panel_width))
 
 
 def _caption_lines(card: Card, style: SheetStyle) -> tuple[list[str], list[str]]:
-    text = wrap(card.text, 20, style.caption_width - 24, 6)
+    width = style.caption_width - 24
     facts = [("edited", percent(card.fraction))] if card.fraction is not None else []
     lines = [
         line
         for name, value in [*facts, *card.facts, ("key", card.short_key)]
-        for line in wrap(f"{name}  {value}", 14, style.caption_width - 24, 2)
+        for line in wrap(f"{name}  {value}", 14, width, 3)
     ]
-    return text, lines
+    return wrap(card.text, 20, width, 6), lines
 
 
-def _row_height(card: Card, style: SheetStyle) -> int:
+def _row_height(card: Card, steps: int, style: SheetStyle) -> int:
+    box = round(style.panel_width * style.tallest)
     panels = max(
-        fitted_size(panel.picture.shape[0], panel.picture.shape[1], _box_height(style), style.panel_width)[0]
-        + (30 if panel.legend else 0)
-        for panel in card.panels
+        fitted_size(panel.picture.shape[0], panel.picture.shape[1], box, style.panel_width)[0]
+        + (9 + SWATCH_LINE * len(flow(panel.legend, _LEGEND_TYPE, style.panel_width)) if panel.legend else 0)
+        for _, panel, _ in _placed(card, steps)
     )
     text, facts = _caption_lines(card, style)
-    caption = (34 if card.status is not None else 0) + 26 * len(text) + 8 + 20 * len(facts)
-    return max(panels, caption) + 36
+    status = (34 if card.status is not None else 0) + (22 if card.confidence is not None else 0)
+    return max(panels, status + 26 * len(text) + 8 + 20 * len(facts)) + 36
 
 
 def _draw_header(
@@ -110,7 +179,7 @@ def _draw_header(
     draw: ImageDraw.ImageDraw,
     title: str,
     subtitle: str,
-    titles: list[str],
+    titles: Sequence[str],
     weight_scale: float | None,
     style: SheetStyle,
 ) -> None:
@@ -122,7 +191,7 @@ def _draw_header(
         _draw_scale(canvas, draw, right - 300, 44, weight_scale)
     left += style.caption_width
     for name in titles:
-        draw.text((left, 114), name, font=face(16), fill=_INK)
+        draw.text((left, 114), wrap(name, 16, style.panel_width, 1)[0], font=face(16), fill=_INK)
         left += style.panel_width + style.gap
     draw.text((style.margin, 114), "sample", font=face(16), fill=_INK)
 
@@ -137,12 +206,15 @@ def _draw_scale(canvas: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: 
 
 
 def _draw_row(
-    canvas: Image.Image, draw: ImageDraw.ImageDraw, card: Card, titles: list[str], top: int, style: SheetStyle
+    canvas: Image.Image, draw: ImageDraw.ImageDraw, card: Card, steps: int, top: int, style: SheetStyle
 ) -> None:
     line = top
     if card.status is not None:
         badge(draw, (style.margin, line), card.status, 14)
         line += 34
+    if card.confidence is not None:
+        draw.text((style.margin, line - 4), f"confidence {card.confidence:.2f}", font=face(14), fill=_INK)
+        line += 22
     text, facts = _caption_lines(card, style)
     for part in text:
         draw.text((style.margin, line), part, font=face_for(card.text, 20), fill=_INK)
@@ -151,8 +223,7 @@ def _draw_row(
     for part in facts:
         draw.text((style.margin, line), part, font=face_for(part, 14), fill=_SOFT)
         line += 20
-    for panel in card.panels:
-        left = style.margin + style.caption_width + _column_of(panel, titles) * (style.panel_width + style.gap)
-        picture = fit(panel.picture, _box_height(style), style.panel_width, nearest=panel.is_grid)
-        canvas.paste(Image.fromarray(picture), (left, top))
-        swatches(draw, (left, top + picture.shape[0] + 9), panel.legend, 14, _SOFT)
+    for cell in _cells(card, steps, style):
+        left = style.margin + style.caption_width + cell.column * (style.panel_width + style.gap)
+        canvas.paste(Image.fromarray(cell.picture), (left, top))
+        swatches(draw, (left, top + cell.picture.shape[0] + 9), cell.legend, _LEGEND_TYPE, _SOFT)

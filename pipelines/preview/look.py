@@ -8,10 +8,11 @@ from typing import Any
 
 from pipelines.masks.step import EditMasks
 from pipelines.preview.card import PANEL_SIDE, Card, EditLook, image_card, shrink_pair
-from pipelines.preview.mask_steps import retrace, step_panels
+from pipelines.preview.mask_steps import decode_whole, retrace, step_panels
 from pipelines.preview.picture import Picture, fit
 from pipelines.preview.weight_view import view_weights
 from pipelines.shards.members import chosen_caption
+from schemas.errors import RowRejected
 from schemas.images import HARD_MAX_PIXELS, decode_image, decode_mask
 
 
@@ -45,7 +46,7 @@ def edit_look(row: Mapping[str, Any], weighting: str, cap: float | None = None, 
         **_record(row),
         status=plain(row["mask_status"]),
         fraction=row["edited_fraction"],
-        facts=(*_facts(row, ("type", "edit_type"), ("source", "source")), *told),
+        facts=(*_facts(row, ("type", "edit_type"), ("source", "source")), *told, *_file(row)),
         references=_shrunk(traced.references, side),
         target=small,
         mask=small_mask,
@@ -61,23 +62,41 @@ def pair_look(
 ) -> EditLook:
     """An EditPair row with the mask that `step` gives it, whatever its status.
 
+    A pair that the step refuses although its images can be decoded (their sizes differ, say) has the reason as its
+    status and no mask.
+
     Args:
         row: the columns of the record, as Python values.
         step: whose recipe, and whose treatment of sizes.
         weighting, cap, side: as `edit_look`.
 
     Raises:
-        RowRejected: as `EditMasks`, statuses apart.
+        RowRejected: an image cannot be decoded, or there is no reference.
         ConfigError: the weighting is not one.
     """
-    references, target = step.decode_pair(row["references"], row["target"])
+    facts = (*_facts(row, ("type", "edit_type"), ("source", "source")), ("recipe", step.recipe.name))
+    try:
+        references, target = step.decode_pair(row["references"], row["target"])
+    except RowRejected as rejection:
+        untouched, after = decode_whole(row)
+        return EditLook(
+            **_record(row),
+            status=rejection.reason,
+            fraction=None,
+            facts=(*facts, ("refused", plain(rejection.sentence)), *_file(row)),
+            references=_shrunk(untouched, side),
+            target=_shrunk([after], side)[0],
+            mask=None,
+            weights=None,
+            recipe=step.recipe.name,
+        )
     result = step.recipe.build(references, target)
     small, small_mask = shrink_pair(target, result.mask, side)
     return EditLook(
         **_record(row),
         status=result.status.value,
         fraction=result.edited_fraction,
-        facts=(*_facts(row, ("type", "edit_type"), ("source", "source")), ("recipe", step.recipe.name)),
+        facts=(*facts, *_file(row)),
         references=_shrunk(references, side),
         target=small,
         mask=small_mask,
@@ -123,10 +142,16 @@ def _record(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a look takes from the pair's own columns."""
     return {
         "key": row["key"],
-        "instruction": plain(row["instruction"]),
+        "instruction": plain(row["instruction"]) or "(no instruction)",
         "source": _text(row.get("source")),
         "edit_type": _text(row.get("edit_type")),
     }
+
+
+def _file(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The name under which the target came, so that one finds back to it."""
+    path = row["target"].get("path")
+    return (("target", plain(path)),) if path else ()
 
 
 def _shrunk(pictures: Sequence[Picture], side: int) -> tuple[Picture, ...]:

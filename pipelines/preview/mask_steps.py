@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pipelines.masks.difference import Pixels
 from pipelines.masks.recipe import MaskResult
 from pipelines.masks.registry import RECIPES
+from pipelines.masks.robust.working import enlarge_by
 from pipelines.masks.step import EditMasks, EditMasksConfig
 from pipelines.preview.card import PANEL_SIDE, Panel, percent
 from pipelines.preview.overlay import BACKGROUND, DROPPED, GAINED, KEPT, heat_colour, heat_map, trace
@@ -62,11 +63,26 @@ def retrace(row: Mapping[str, Any], mask: _Bools) -> Retrace:
         references, target = step.decode_pair(row["references"], row["target"])
     except (ConfigError, RowRejected) as error:
         why = error.sentence if isinstance(error, RowRejected) else f"{error.rule} ({error.field} = {error.value!r})"
-        return Retrace(*_decoded(row), None, why)
+        return Retrace(*decode_whole(row), None, why)
     result = step.recipe.build(references, target)
     if np.array_equal(result.mask, mask):
         return Retrace(tuple(references), target, result)
     return Retrace(tuple(references), target, None, f"{step.recipe.name} gives another mask here{_apart(result, mask)}")
+
+
+def decode_whole(row: Mapping[str, Any]) -> tuple[tuple[Pixels, ...], Pixels]:
+    """An edit row's references and target as they are, whatever their sizes: each (H, W, 3) uint8.
+
+    Raises:
+        RowRejected: there is no reference, or an image cannot be decoded.
+    """
+    if not row["references"]:
+        raise RowRejected("reference_missing", "the sample has no reference image")
+    *references, target = (
+        decode_image(image["bytes"] if image else None, max_pixels=HARD_MAX_PIXELS)
+        for image in (*row["references"], row["target"])
+    )
+    return tuple(references), target
 
 
 def step_panels(result: MaskResult, side: int = PANEL_SIDE) -> tuple[Panel, ...]:
@@ -77,12 +93,13 @@ def step_panels(result: MaskResult, side: int = PANEL_SIDE) -> tuple[Panel, ...]
     """
     difference, threshold, grown, filtered, pooled = result.stages.values()
     titles = list(result.stages)
+    cells = max_pool(_at(filtered, result.mask.shape[:2]))
     return (
         Panel(titles[0], _small(heat_map(difference), side), _HEAT_LEGEND),
         _mask_panel(titles[1], threshold, threshold, side),
         _mask_panel(titles[2], threshold, grown, side),
         _mask_panel(titles[3], grown, filtered, side),
-        _mask_panel(titles[4], max_pool(filtered), pooled, side, is_grid=True),
+        _mask_panel(titles[4], cells, pooled, side, is_grid=True),
     )
 
 
@@ -94,6 +111,13 @@ def _mask_panel(title: str, before: _Bools, after: _Bools, side: int, is_grid: b
     if dropped:
         legend.append((DROPPED, f"\N{MINUS SIGN}{percent(dropped)}"))
     return Panel(title, _small(trace(before, after), side), tuple(legend), is_grid)
+
+
+def _at(mask: _Bools, shape: tuple[int, int]) -> _Bools:
+    """A stage at the target's size; a recipe may compare large images on averages of several pixels."""
+    if mask.shape == shape:
+        return mask
+    return enlarge_by(mask, shape[0] // mask.shape[0], shape)
 
 
 def _small(picture: Picture, side: int) -> Picture:
@@ -125,16 +149,6 @@ def _step(recipe: str, parameters: str) -> EditMasks:
     # Where the sizes agree this changes nothing; where they differ, only a resized reference can have led to a mask.
     config = {"recipe": recipe, "parameters": values, "on_size_mismatch": "resize_reference"}
     return EditMasks(parse_config(EditMasksConfig, config, "mask_parameters"))
-
-
-def _decoded(row: Mapping[str, Any]) -> tuple[tuple[Pixels, ...], Pixels]:
-    if not row["references"]:
-        raise RowRejected("reference_missing", "the sample has no reference image")
-    *references, target = (
-        decode_image(image["bytes"] if image else None, max_pixels=HARD_MAX_PIXELS)
-        for image in (*row["references"], row["target"])
-    )
-    return tuple(references), target
 
 
 def _apart(result: MaskResult, mask: _Bools) -> str:

@@ -1,7 +1,9 @@
-"""Which samples to look at: a seeded choice that shows every mask status at least once where there is room.
+"""Which samples to look at: a seeded choice, stratified by mask status and edited-area decile.
 
 Proportional choice alone would hide the rare statuses, which are those a curator looks for; equal shares would make
-them look common. So every status gets one place, and the rest go by share.
+them look common. So every status gets one place where there is room, and the rest go by share. Within a status the
+places are spread over the deciles of the edited area, so that small edits are seen beside large ones: its samples, in
+order of edited fraction (equal ones in their own order), are cut into ten parts whose sizes differ by at most one.
 """
 
 from __future__ import annotations
@@ -11,36 +13,67 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+DECILES = 10
 
-def choose(strata: Sequence[str | None], count: int, seed: int) -> list[int]:
+
+def choose(
+    statuses: Sequence[str | None], count: int, seed: int, fractions: Sequence[float | None] | None = None
+) -> list[int]:
     """Positions of the samples to show.
 
     Args:
-        strata: what each sample is counted under (its mask status; None for samples without one).
+        statuses: mask status of each sample; None for samples without one, which count as one status more.
         count: how many to choose, >= 1.
         seed: other seeds choose other samples; the same one the same, on every machine and with every version.
+        fractions: edited fraction of each sample, in 0..1; None (for one, or for all) where it is not known. Samples
+            without one are drawn uniformly within their status.
 
     Returns:
-        `min(count, len(strata))` different positions, ascending.
+        `min(count, len(statuses))` different positions, ascending.
     """
-    names = np.asarray(["" if name is None else name for name in strata], dtype=np.str_)
+    names = np.asarray(["" if name is None else name for name in statuses], dtype=np.str_)
     kinds, membership = np.unique(names, return_inverse=True)
     priority = _priorities(len(names), seed)
+    areas = np.asarray([-1.0 if area is None else area for area in fractions or [None] * len(names)], np.float64)
     chosen: list[int] = []
     for kind, places in enumerate(_shares(np.bincount(membership, minlength=len(kinds)).tolist(), count)):
         members = np.flatnonzero(membership == kind)
-        chosen.extend(members[np.argsort(priority[members], kind="stable")[:places]].tolist())
+        parts = np.array_split(members[np.argsort(areas[members], kind="stable")], DECILES)
+        if np.all(areas[members] < 0):
+            parts = [members]
+        # 53 bits, which a float holds exactly, so that it stays under 1.
+        offset = int(_priorities(kind + 1, seed + 1)[kind] >> np.uint64(11)) / 2**53
+        for part, taken in zip(parts, _spread([len(part) for part in parts], places, offset), strict=True):
+            chosen.extend(part[np.argsort(priority[part], kind="stable")[:taken]].tolist())
     return sorted(chosen)
 
 
 def _shares(sizes: list[int], count: int) -> list[int]:
-    """Places for each stratum: one each, largest stratum first, then wherever the share is furthest from met."""
+    """Places for each status: one each, largest first, then wherever the share is furthest from met."""
     total, places = sum(sizes), [0] * len(sizes)
     for _ in range(min(count, total)):
         open_strata = [kind for kind, size in enumerate(sizes) if places[kind] < size]
         best = max(open_strata, key=lambda kind: (places[kind] == 0, sizes[kind] / (places[kind] + 1), -kind))
         places[best] += 1
     return places
+
+
+def _spread(sizes: list[int], places: int, offset: float) -> list[int]:
+    """`places` over parts of nearly equal size: the same number in each, and the rest evenly spaced from `offset` on.
+
+    Args:
+        places: at most the sum of `sizes`.
+        offset: in 0..1, exclusive of 1; over all offsets every part is as likely as any other to get one of the rest.
+    """
+    taken = [0] * len(sizes)
+    while places > 0:
+        open_parts = [part for part, size in enumerate(sizes) if taken[part] < size]
+        if places < len(open_parts):
+            open_parts = [open_parts[int((turn + offset) * len(open_parts) / places)] for turn in range(places)]
+        for part in open_parts:
+            taken[part] += 1
+        places -= len(open_parts)
+    return taken
 
 
 def _priorities(size: int, seed: int) -> npt.NDArray[np.uint64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from PIL import ImageDraw, ImageFont
@@ -17,6 +18,10 @@ STATUS_COLOURS: dict[str, Colour] = {
 }
 """Badge colour of each mask status; dark enough for white type on it."""
 UNKNOWN_STATUS_COLOUR: Colour = (105, 112, 122)
+Legend = tuple[tuple[Colour, str], ...]
+"""Swatches and what they mean."""
+SWATCH_LINE = 19
+"""Height of a line of swatches, in pixels."""
 _WIDER_FACES = (
     "DejaVuSans.ttf",
     "NotoSansCJK-Regular.ttc",
@@ -121,16 +126,33 @@ def badge(draw: ImageDraw.ImageDraw, position: tuple[int, int], status: str, siz
     return width
 
 
-def swatches(
-    draw: ImageDraw.ImageDraw,
-    position: tuple[int, int],
-    legend: tuple[tuple[Colour, str], ...],
-    size: int,
-    ink: Colour,
-) -> None:
-    """Small squares of colour, each followed by what it means, on one line whose upper left corner is `position`."""
-    left, top = position
+def flow(legend: Legend, size: int, width: int) -> list[Legend]:
+    """`legend` in lines no wider than `width` pixels, where a single entry allows it."""
+    lines: list[list[tuple[Colour, str]]] = []
+    right = width + 1
     for colour, text in legend:
-        draw.rectangle((left, top + 2, left + size - 2, top + size), fill=colour)
-        draw.text((left + size + 5, top + size / 2 + 1), text, font=face(size), fill=ink, anchor="lm")
-        left += size + 5 + round(face(size).getlength(text)) + size
+        needed = _entry_width(text, size)
+        if right + needed > width:
+            lines.append([])
+            right = 0
+        lines[-1].append((colour, text))
+        right += needed + size
+    return [tuple(line) for line in lines]
+
+
+def swatches(
+    draw: ImageDraw.ImageDraw, position: tuple[int, int], lines: Sequence[Legend], size: int, ink: Colour
+) -> None:
+    """Small squares of colour, each followed by what it means; the upper left corner is `position`, and a line takes
+    `SWATCH_LINE` pixels."""
+    left, top = position
+    for line in lines:
+        for colour, text in line:
+            draw.rectangle((left, top + 2, left + size - 2, top + size), fill=colour, outline=ink)
+            draw.text((left + size + 5, top + size / 2 + 1), text, font=face(size), fill=ink, anchor="lm")
+            left += _entry_width(text, size) + size
+        left, top = position[0], top + SWATCH_LINE
+
+
+def _entry_width(text: str, size: int) -> int:
+    return size + 5 + round(face(size).getlength(text))

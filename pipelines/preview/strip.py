@@ -1,40 +1,86 @@
-"""A sample in one line of pictures, drawn at the size at which a terminal shows it, so that a thin outline survives."""
+"""A sample as rows of pictures, drawn at the size at which a terminal shows them, so that a thin outline survives."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.preview.card import EditLook
+from pipelines.preview.card import EditLook, Panel
 from pipelines.preview.overlay import mask_over
-from pipelines.preview.picture import Picture, fit, montage, shrink_mask
+from pipelines.preview.picture import Picture, fit, montage, resize_to, shrink_bright, shrink_mask
 from pipelines.preview.weight_view import colour_weights
 
 _BLACK = (0, 0, 0)
 
 
-def edit_strip(look: EditLook, top: float, width: int) -> Picture:
-    """reference | target | mask over target | weight map, side by side, each as tall as the target.
+@dataclass(frozen=True)
+class StripRow:
+    """Pictures side by side.
+
+    Args:
+        titles: of each picture, from left to right.
+        step: pixels from the left edge of one picture to that of the next.
+        picture: (H, W, 3) uint8, all of them.
+    """
+
+    titles: tuple[str, ...]
+    step: int
+    picture: Picture
+
+    def heading(self, pixels: int) -> str:
+        """The titles in one line of text, each over its picture, cut off where there is no room.
+
+        Args:
+            pixels: in a character.
+        """
+        line = ""
+        for position, title in enumerate(self.titles):
+            left, right = (round(self.step * at / pixels) for at in (position, position + 1))
+            line = line.ljust(left) + title[: max(1, right - left - 1)]
+        return line
+
+
+def edit_strip(look: EditLook, top: float, width: int, columns: int = 4, with_steps: bool = False) -> list[StripRow]:
+    """reference | target | mask over target | weight map, and the mask's steps before the weights where asked for.
 
     Args:
         top: the bright end of the weight map's colours.
-        width: of the whole strip in pixels, gaps included; at least 16.
+        width: of a row in pixels, gaps included; at least 4 a column.
+        columns: pictures in a row.
 
     Returns:
-        (H, W, 3) uint8 with W <= `width`. A target smaller than its place is not enlarged.
+        Rows no wider than `width`, whose pictures are all as large as the shrunken target; a target smaller than its
+        place is not enlarged.
     """
     gap = max(1, width // 160)
-    target = fit(look.target, 10**6, (width - 3 * gap) // 4, enlarge=False)
+    target = fit(look.target, 10**6, max(1, (width - (columns - 1) * gap) // columns), enlarge=False)
     height, panel = target.shape[:2]
-    pictures = [
-        montage(list(look.references), height, panel, gap, _BLACK),
-        target,
-        mask_over(target, shrink_mask(look.mask, height, panel)),
-    ]
+    named = "reference" if len(look.references) == 1 else "references"
+    pictures = [(named, montage(list(look.references), height, panel, gap, _BLACK)), ("target", target)]
+    if look.mask is not None:
+        pictures.append(("mask", mask_over(target, shrink_mask(look.mask, height, panel))))
+    if with_steps:
+        pictures += [(step.title, _step_at(step, height, panel)) for step in look.steps]
     if look.weights is not None:
-        pictures.append(_cells_at(look.weights.weights, top, height, panel))
-    return side_by_side(pictures, gap)
+        pictures.append(("weights", _cells_at(look.weights.weights, top, height, panel)))
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    return [
+        StripRow(tuple(title for title, _ in row), panel + gap, side_by_side([picture for _, picture in row], gap))
+        for row in rows
+    ]
+
+
+def _step_at(step: Panel, height: int, width: int) -> Picture:
+    """A step's picture at another size, small marks kept; the cells of a grid that grows are repeated."""
+    smaller = min(height, step.picture.shape[0]), min(width, step.picture.shape[1])
+    shrunk = shrink_bright(step.picture, *smaller)
+    if step.is_grid:
+        return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+    return resize_to(shrunk, height, width)
 
 
 def _cells_at(weights: npt.NDArray[np.float32], top: float, height: int, width: int) -> Picture:
@@ -45,7 +91,7 @@ def _cells_at(weights: npt.NDArray[np.float32], top: float, height: int, width: 
     return np.asarray(cv2.resize(coloured, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
-def side_by_side(pictures: list[Picture], gap: int) -> Picture:
+def side_by_side(pictures: Sequence[Picture], gap: int) -> Picture:
     """Pictures of one height in a row on black, `gap` pixels between them."""
     parts: list[Picture] = []
     for position, picture in enumerate(pictures):

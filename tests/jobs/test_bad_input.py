@@ -306,14 +306,19 @@ def test_places_that_are_taken_are_refused_before_a_row_is_read(call: Editmill, 
 
 def test_folders_that_are_no_shards_and_no_run_are_one_line(call: Editmill, made: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
     for name in ("nowhere", "file", made / "pairs"):
-        for command_ in ("validate", "preview"):
-            refused(call(command_, name))
+        refused(call("validate", name))
         refused(call("pack", name, "--output", "shards"), "run folder")
-    refused(call("preview", made / "masked"), "is not a shard manifest", "in a run folder that is shards/")
+    assert call("validate", made / "masked").out.count("in a run folder that is shards/") == 1
+    assert call("preview", made / "masked", "--terminal", "none").code == 0
+    refused(call("preview", "nowhere"), "does not exist")
+    refused(call("preview", "file"), "none of 1 can be shown", "no JSON")
+    refused(call("preview", "empty"), "no two whose names make them a pair")
     unfinished = shutil.copytree(made / "masked", tmp_path / "unfinished") / "manifest.json"
     unfinished.write_text(json.dumps({**json.loads(unfinished.read_text()), "status": "running"}))
     refused(call("pack", "unfinished", "--output", "shards"), "did not finish")
+    refused(call("preview", "unfinished"), "did not finish")
 
 
 @pytest.mark.parametrize("name", ["webdataset/edits-000000.tar", "manifest.json", "index.parquet"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.preview_job import PreviewOptions, write_preview
+from jobs.samples.open import open_samples
 from pipelines.pack import PackConfig, pack
 from pipelines.preview.look import plain
 from schemas.config import parse_config
@@ -129,7 +129,7 @@ def test_the_command_writes_sheet_and_page_and_says_where(shards: Path, tmp_path
 
 def test_the_weight_told_is_the_one_of_the_mask(shards: Path, tmp_path: Path) -> None:
     options = PreviewOptions(weighting="exponential_root", max_weight=20.0)
-    written = write_preview(shards, tmp_path, options)
+    written = write_preview(open_samples(shards), tmp_path, options)
     html = written.page.read_text()
     told = 0
     for row, card in ((row, card) for row in edit_rows() for card in written.cards if card.key == row["key"]):
@@ -144,10 +144,10 @@ def test_the_weight_told_is_the_one_of_the_mask(shards: Path, tmp_path: Path) ->
 
 
 def test_the_same_seed_shows_the_same_samples_and_every_status(shards: Path, tmp_path: Path) -> None:
-    first = write_preview(shards, tmp_path / "a", PreviewOptions(count=4, seed=3))
-    again = write_preview(shards, tmp_path / "b", PreviewOptions(count=4, seed=3))
+    first = write_preview(open_samples(shards), tmp_path / "a", PreviewOptions(count=4, seed=3))
+    again = write_preview(open_samples(shards), tmp_path / "b", PreviewOptions(count=4, seed=3))
     assert first.page.read_bytes() == again.page.read_bytes()
-    assert first.sheet.read_bytes() == again.sheet.read_bytes()
+    assert first.sheets[0].read_bytes() == again.sheets[0].read_bytes()
     assert {card.status for card in first.cards} == set(STATUSES)
 
 
@@ -186,18 +186,18 @@ def test_a_sample_that_cannot_be_decoded_is_told_and_the_rest_is_shown(tmp_path:
 
 def test_wrong_calls_are_told_before_anything_is_written(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs a cap"):
-        write_preview(shards, tmp_path / "look", PreviewOptions(weighting="exponential_root"))
-    with pytest.raises(InputError, match=re.escape("manifest.json")):
-        write_preview(tmp_path, tmp_path / "look", PreviewOptions())
+        write_preview(open_samples(shards), tmp_path / "look", PreviewOptions(weighting="exponential_root"))
+    with pytest.raises(InputError, match="no two whose names make them a pair"):
+        write_preview(open_samples(tmp_path), tmp_path / "look", PreviewOptions())
     cut = shutil.copytree(shards, tmp_path / "cut")
     for shard in (cut / "webdataset").glob("*.tar"):
         shard.write_bytes(shard.read_bytes()[:5000])
     with pytest.raises(ShardError, match=r"cut off|one sample"):
-        write_preview(cut, tmp_path / "look", PreviewOptions())
+        write_preview(open_samples(cut), tmp_path / "look", PreviewOptions())
     assert not (tmp_path / "look").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        write_preview(shards, tmp_path / "file", PreviewOptions())
+        write_preview(open_samples(shards), tmp_path / "file", PreviewOptions())
 
 
 def test_text_for_a_terminal_is_one_harmless_line() -> None:
@@ -209,7 +209,7 @@ def test_a_browser_filters_and_sorts_the_page(shards: Path, tmp_path: Path) -> N
     browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("no Chromium is installed")
-    page = write_preview(shards, tmp_path / "look", PreviewOptions()).page
+    page = write_preview(open_samples(shards), tmp_path / "look", PreviewOptions()).page
     script = """<script>
       document.querySelector('button[data-status="ok"]').click();
       const order = document.getElementById("order");

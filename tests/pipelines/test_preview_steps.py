@@ -82,8 +82,15 @@ def test_a_reference_of_another_size_is_treated_as_the_step_treated_it() -> None
     row = sample(pair(scale=1.5), step)
     look = edit_look(row, "logarithmic")
     assert len(look.steps) == 5 and "steps" not in dict(look.facts)
-    with pytest.raises(RowRejected, match="has 384 x 384 pixels"):
-        pair_look(pair(scale=1.5), masking("robust"), "logarithmic")
+
+
+def test_a_pair_that_the_step_refuses_is_shown_without_a_mask() -> None:
+    look = pair_look(pair(scale=1.5), masking("robust"), "logarithmic")
+    assert (look.status, look.fraction, look.mask, look.weights, look.steps) == ("size_mismatch", None, None, None, ())
+    assert "has 384 x 384 pixels" in dict(look.facts)["refused"]
+    assert [panel.title for panel in edit_card(look, 1.0).panels] == ["reference", "target"]
+    with pytest.raises(RowRejected, match="no bytes"):
+        pair_look({**pair(), "target": {"bytes": b"", "path": None}}, masking("robust"), "logarithmic")
 
 
 def test_the_recipe_s_own_parameters_are_used_again() -> None:

@@ -1,13 +1,16 @@
 """Overlay, weight map, sampling, sheet and page: what they show is what is there."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipelines.preview.card import EditLook, edit_card, image_card, percent, shrink_pair, weight_top
-from pipelines.preview.contact_sheet import contact_sheet
+from pipelines.preview.card import EditLook, Panel, edit_card, image_card, percent, shrink_pair, weight_top
+from pipelines.preview.contact_sheet import TALLEST_SHEET, contact_sheets
 from pipelines.preview.overlay import MASK_COLOUR, heat_colour, heat_map, mask_over
 from pipelines.preview.page import preview_page
 from pipelines.preview.picture import montage, shrink_mask
@@ -123,6 +126,35 @@ def test_sampling_is_seeded_and_shows_every_status() -> None:
     assert choose([None] * 20, 3, seed=5) == choose([None] * 20, 3, seed=5)
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from(["ok", "global", None]), st.none() | st.floats(0, 1)), max_size=60),
+    st.integers(1, 70),
+    st.integers(0, 5),
+)
+def test_sampling_shows_as_many_as_there_are_and_none_twice(
+    samples: list[tuple[str | None, float | None]], count: int, seed: int
+) -> None:
+    chosen = choose([one for one, _ in samples], count, seed, [area for _, area in samples])
+    assert len(chosen) == len(set(chosen)) == min(count, len(samples)) and chosen == sorted(chosen)
+    assert {samples[one][0] for one in chosen} == {one for one, _ in samples} or count < 3
+
+
+@pytest.mark.parametrize(("count", "least", "most"), [(10, 1, 1), (25, 2, 3), (7, 0, 1), (40, 4, 4)])
+def test_sampling_spreads_a_status_over_the_deciles_of_its_edited_area(count: int, least: int, most: int) -> None:
+    areas = np.random.default_rng(3).permutation(1000) / 1000.0
+    for seed in range(20):
+        chosen = choose(["ok"] * 1000, count, seed, areas.tolist())
+        shown = np.bincount((areas[chosen] * 10).astype(int), minlength=10)
+        assert shown.sum() == count and shown.min() >= least and shown.max() <= most
+
+
+def test_every_decile_is_as_likely_to_be_shown_as_any_other() -> None:
+    areas = (np.arange(104) / 104.0).tolist()
+    chosen = [one for seed in range(300) for one in choose(["ok"] * 104, 3, seed, areas)]
+    shown = np.bincount(np.asarray(chosen) * 10 // 104, minlength=10)
+    assert shown.sum() == 900 and shown.min() > 60 and shown.max() < 125
+
+
 def test_sampling_favours_no_part_of_the_shards() -> None:
     chosen = [position for seed in range(200) for position in choose([None] * 100, 5, seed)]
     counts = np.bincount(np.asarray(chosen) // 10, minlength=10)
@@ -145,18 +177,47 @@ def test_the_sheet_takes_any_shape_and_several_references() -> None:
     looks = [make_look(40, 700), make_look(700, 40, 3), make_look(64, 64, 2, "unchanged"), make_look(5, 7)]
     top = weight_top(looks)
     cards = [edit_card(look, top) for look in looks]
-    sheet = contact_sheet(cards, "shards", "4 of 4", top)
+    [sheet] = contact_sheets(cards, "shards", "4 of 4", top)
     assert sheet.dtype == np.uint8 and sheet.shape[2] == 3
     assert sheet.shape[1] > 1500 and sheet.shape[0] > 700
-    one = contact_sheet([image_card("ab" * 16, "a caption", (), looks[0].target)], "t", "s")
+    [one] = contact_sheets([image_card("ab" * 16, "a caption", (), looks[0].target)], "t", "s")
     assert one.shape[1] >= 760
     with pytest.raises(ValueError, match="at least one"):
-        contact_sheet([], "t", "s")
+        list(contact_sheets([], "t", "s"))
 
 
-def test_a_strip_is_no_wider_than_the_terminal() -> None:
+def test_five_hundred_samples_stand_on_sheets_that_a_viewer_opens() -> None:
+    card = edit_card(make_look(), 4.0)
+    sheets = [sheet.shape for sheet in contact_sheets([card] * 12, "t", "s", 4.0, tallest=1200)]
+    assert len(sheets) > 2 and all(height <= 1200 for height, _, _ in sheets)
+    assert len({width for _, width, _ in sheets}) == 1
+    assert [len(list(contact_sheets([card] * 3, "t", "s", tallest=10)))] == [3], "a sheet has one sample at least"
+    assert TALLEST_SHEET < 16_384
+
+
+def test_a_card_without_steps_leaves_their_columns_free() -> None:
+    panel = Panel("difference", np.full((120, 200, 3), 200, np.uint8))
+    with_steps = edit_card(replace(make_look(), steps=(panel,) * 5), 4.0)
+    [wide] = contact_sheets([with_steps, edit_card(make_look(), 4.0)], "t", "s")
+    [short] = contact_sheets([with_steps, edit_card(make_look(), 4.0)], "t", "s", with_steps=False)
+    assert wide.shape[1] == 2 * 44 + 300 + 9 * 230 - 14 and short.shape[1] == 2 * 44 + 300 + 4 * 334 - 14
+    refused = edit_card(replace(make_look(), mask=None, fraction=None, weights=None, status="size_mismatch"), 4.0)
+    assert [one.title for one in refused.panels] == ["reference", "target"] and refused.pair is None
+    [mixed] = contact_sheets([refused, with_steps], "t", "s")
+    assert mixed.shape[1] == wide.shape[1]
+
+
+@pytest.mark.parametrize("columns", [3, 4, 5])
+def test_a_strip_is_no_wider_than_the_terminal(columns: int) -> None:
+    panel = Panel("components", np.full((120, 200, 3), 200, np.uint8))
     for look in (make_look(120, 200, 3), make_look(200, 30), make_look(5, 7)):
-        assert edit_strip(look, 8.0, 100).shape[1] <= 100
+        for with_steps in (False, True):
+            rows = edit_strip(replace(look, steps=(panel,) * 5), 8.0, 100, columns, with_steps)
+            assert all(row.picture.shape[1] <= 100 for row in rows)
+            assert len({row.picture.shape[0] for row in rows}) == 1
+            titles = [title for row in rows for title in row.titles]
+            assert titles.count("components") == 5 * with_steps and all(len(row.titles) <= columns for row in rows)
+            assert all(len(row.heading(1)) <= 100 for row in rows)
 
 
 class Resources(HTMLParser):
