@@ -72,7 +72,7 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
 
 
 def read_footer(path: str) -> pq.FileMetaData:
-    """The footer of a Parquet file.
+    """The footer of a Parquet file, whose Arrow schema can be had.
 
     Raises:
         InputError: it is no whole Parquet file.
@@ -80,8 +80,11 @@ def read_footer(path: str) -> pq.FileMetaData:
     filesystem, inner = locate(path)
     try:
         with filesystem.open_input_file(inner) as stream:
-            return pq.read_metadata(stream)
-    except (pa.ArrowException, OSError) as error:
+            footer = pq.read_metadata(stream)
+        # Damage may lie in the schema, even in a column's name, which is decoded only now.
+        _ = footer.schema.to_arrow_schema().names
+        return footer
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             "paths", path, f"is no whole Parquet file ({error})", "Leave it out or fetch it again."
         ) from error

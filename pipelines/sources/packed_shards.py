@@ -117,7 +117,7 @@ class PackedShards(Source[PackedShardsConfig]):
             raise
         except (ShardError, pa.ArrowException, UnicodeEncodeError, OverflowError, TypeError, ValueError) as error:
             raise RowRejected("sample_damaged", f"the sample cannot be read ({error})") from error
-        missing = [name for name in record.required if row[name] is None]
+        missing = [name for name in record.required if row.get(name) is None]
         if missing:
             raise RowRejected("sample_damaged", f"the sample has no {', '.join(missing)}")
         if record is EDIT_SAMPLE:
@@ -125,8 +125,8 @@ class PackedShards(Source[PackedShardsConfig]):
             if row["key"] != key or key != pair_key(references, row["target"]["bytes"], row["instruction"]):
                 raise RowRejected("key_mismatch", "images and instruction are not those that the key was made of")
         for column, wanted in (("source", self.config.sources), ("edit_type", self.config.edit_types)):
-            if wanted and row[column] not in wanted:
-                raise RowRejected(f"{column}_unwanted", f"the {column} is {row[column]!r}; wanted: {', '.join(wanted)}")
+            if wanted and row.get(column) not in wanted:
+                raise RowRejected(f"{column}_unwanted", f"the {column} is {row.get(column)!r}; wanted: {', '.join(wanted)}")
         return row
 
     def _opened(self) -> PackedFolder:
