@@ -126,7 +126,9 @@ class PackedShards(Source[PackedShardsConfig]):
                 raise RowRejected("key_mismatch", "images and instruction are not those that the key was made of")
         for column, wanted in (("source", self.config.sources), ("edit_type", self.config.edit_types)):
             if wanted and row.get(column) not in wanted:
-                raise RowRejected(f"{column}_unwanted", f"the {column} is {row.get(column)!r}; wanted: {', '.join(wanted)}")
+                raise RowRejected(
+                    f"{column}_unwanted", f"the {column} is {row.get(column)!r}; wanted: {', '.join(wanted)}"
+                )
         return row
 
     def _opened(self) -> PackedFolder:
