@@ -89,7 +89,8 @@ class EditPairsParquet(Source[EditPairsParquetConfig]):
             InputError: the file is damaged.
             SchemaError: a column has a type that cannot hold what it should.
         """
-        table = read_row_groups(partition)
+        wanted = {self.config.columns.get(name, name) for name in EDIT_SAMPLE.fields.names if name != "key"}
+        table = read_row_groups(partition, wanted)
         places = [f"row {number} from row group {partition.start}" for number in range(table.num_rows)]
         return self.pairs_of(table, partition.path, places)
 

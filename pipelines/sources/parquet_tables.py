@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,8 +46,11 @@ def row_group_partitions(
     return partitions
 
 
-def read_row_groups(partition: Partition) -> pa.Table:
-    """The rows of a partition, every column.
+def read_row_groups(partition: Partition, columns: Collection[str] | None = None) -> pa.Table:
+    """The rows of a partition.
+
+    Args:
+        columns: read only these, of those that the file has; by default all.
 
     Raises:
         InputError: the file cannot be read, or is damaged behind its footer.
@@ -55,7 +58,9 @@ def read_row_groups(partition: Partition) -> pa.Table:
     filesystem, inner = locate(partition.path)
     try:
         with filesystem.open_input_file(inner) as stream:
-            table = pq.ParquetFile(stream).read_row_groups(list(range(partition.start, partition.stop)))
+            file = pq.ParquetFile(stream)
+            wanted = [name for name in file.schema_arrow.names if columns is None or name in columns]
+            table = file.read_row_groups(list(range(partition.start, partition.stop)), columns=wanted)
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise damaged(partition.path, partition.start, partition.stop, error) from error
