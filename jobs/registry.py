@@ -18,7 +18,9 @@ from schemas.errors import ConfigError, ContractError
 SOURCES: dict[str, str] = {
     "edit_pairs_jsonl": "pipelines.sources.edit_pairs_jsonl:EditPairsJsonl",
     "edit_pairs_parquet": "pipelines.sources.edit_pairs_parquet:EditPairsParquet",
+    "failed_rows": "jobs.failed_rows:FailedRows",
     "image_records_parquet": "pipelines.sources.image_records_parquet:ImageRecordsParquet",
+    "img2dataset": "pipelines.sources.img2dataset:Img2dataset",
     "imgedit": "pipelines.sources.imgedit:ImgEdit",
     "instructpix2pix": "pipelines.sources.instructpix2pix:InstructPix2Pix",
     "laion_parquet": "pipelines.metadata_filter.source:LaionParquet",
@@ -36,6 +38,7 @@ STEPS: dict[str, str] = {
     "judge": "pipelines.judge.step:Judge",
     "local_images": "pipelines.local_images:LocalImages",
     "masks": "pipelines.masks.step:EditMasks",
+    "pair_bounds": "pipelines.pair_bounds.step:PairBounds",
     "recaption": "pipelines.recaption.step:Recaption",
     "review": "pipelines.review.step:Review",
 }
