@@ -13,7 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 IMAGES, FILES = 2000, 500
-LONGEST_S = 30.0
+LONGEST_S = 60.0
 PEAK_MIB = 3000
 """The largest image that is let in has 64 million pixels: 192 MB for each of the pair's, and a few times that for a
 mask."""
