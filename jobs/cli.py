@@ -13,11 +13,13 @@ import typer
 
 from jobs.commands.demo import demo
 from jobs.commands.edit import edit
+from jobs.commands.fetch import fetch
 from jobs.commands.filter import filter_metadata
 from jobs.commands.masks import masks
 from jobs.commands.pack import pack
 from jobs.commands.preview import preview
 from jobs.commands.recaption import recaption
+from jobs.commands.retry_failed import retry_failed
 from jobs.commands.run import run
 from jobs.commands.train import train
 from jobs.commands.validate import validate
@@ -26,12 +28,14 @@ from schemas.errors import EditmillError
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "filter": filter_metadata,
+    "fetch": fetch,
     "recaption": recaption,
     "masks": masks,
     "pack": pack,
     "preview": preview,
     "validate": validate,
     "run": run,
+    "retry-failed": retry_failed,
     "train": train,
     "edit": edit,
 }

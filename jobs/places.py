@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from jobs.config import PipelineConfig
+from jobs.failed_rows import FailedRows
 from jobs.run_folder import RunFolder
 from jobs.run_records import RunRecords
 from pipelines.pack import check_output
@@ -21,7 +23,12 @@ def check_places(config: PipelineConfig, source: Source[Any]) -> None:
     """
     RunFolder(config.folder).check_is_free_or_ours()
     place = config.folder.resolve()
-    if isinstance(source, RunRecords) and source.config.path.resolve() == place:
+    read: tuple[Path, ...] = ()
+    if isinstance(source, RunRecords):
+        read = (source.config.path, *source.config.also)
+    elif isinstance(source, FailedRows):
+        read = (source.config.path,)
+    if place in (path.resolve() for path in read):
         raise InputError("output", str(config.folder), "is the run that is read", "Name another folder.")
     if config.shards is None:
         return

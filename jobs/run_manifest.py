@@ -96,3 +96,15 @@ def read_run_manifest(folder: Path) -> RunManifest:
         raise InputError(
             "run folder", str(path), "is not the manifest of a run", "Name a folder that editmill wrote as a run."
         ) from error
+
+
+def finished_run(folder: Path) -> RunManifest:
+    """The manifest of a finished run.
+
+    Raises:
+        InputError: there is none, or the run did not finish.
+    """
+    manifest = read_run_manifest(folder)
+    if manifest.status != "finished":
+        raise InputError("run folder", str(folder), "is of a run that did not finish", "Run it again, to its end.")
+    return manifest

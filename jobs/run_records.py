@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from jobs.commits import CommittedFile
 from jobs.run_folder import ROW_GROUP, read_committed
-from jobs.run_manifest import RunManifest, read_run_manifest
+from jobs.run_manifest import RunManifest, finished_run
 from pipelines.source import Partition, Source
 from pipelines.step import StepResult
 from schemas.config import Config
@@ -22,6 +23,8 @@ class RunRecordsConfig(Config):
 
     path: Path
     """The run folder."""
+    also: tuple[Path, ...] = ()
+    """Further runs, whose rows follow: those of a retry, say."""
     rows_per_partition: int = Field(default=ROW_GROUP, ge=1)
     """A file of more rows is cut into pieces of at most this many, rounded up to whole row groups; later steps, which
     may add images, then hold and commit less at a time."""
@@ -40,14 +43,19 @@ class RunRecords(Source[RunRecordsConfig]):
         Raises:
             InputError: no run, not finished, packed instead of kept as records, or without a row.
         """
-        found = [entry.records for entry in self._manifest().partitions if entry.records and entry.records.rows]
-        if not found:
-            raise InputError("run folder", str(self.config.path), "kept no rows", "See its outcomes/ for the reasons.")
+        found: list[tuple[str, CommittedFile]] = []
+        for run in (self.config.path, *self.config.also):
+            # Names in the first run are relative to it, so that a run that was moved is read there.
+            below = "" if run == self.config.path else f"{run.absolute()}/"
+            files = [entry.records for entry in _manifest(run).partitions if entry.records and entry.records.rows]
+            if not files:
+                raise InputError("run folder", str(run), "kept no rows", "See its outcomes/ for the reasons.")
+            found += [(below + file.name, file) for file in files]
         step = -(-self.config.rows_per_partition // ROW_GROUP) * ROW_GROUP
-        pieces = [(file, start) for file in found for start in range(0, file.rows, step)]
+        pieces = [(path, file, start) for path, file in found for start in range(0, file.rows, step)]
         return [
-            Partition(f"{number:05d}-{file.sha256[:16]}-{start}", file.name, start, min(start + step, file.rows))
-            for number, (file, start) in enumerate(pieces)
+            Partition(f"{number:05d}-{file.sha256[:16]}-{start}", path, start, min(start + step, file.rows))
+            for number, (path, file, start) in enumerate(pieces)
         ]
 
     def read(self, partition: Partition) -> StepResult:
@@ -61,20 +69,18 @@ class RunRecords(Source[RunRecordsConfig]):
         return {"source": self.name, "version": self.version}
 
     def columns(self) -> tuple[str, ...]:
-        """The columns of the run's records."""
-        return self._manifest().columns
+        """The columns that the records of every run have."""
+        first, *others = [_manifest(run).columns for run in (self.config.path, *self.config.also)]
+        return tuple(column for column in first if all(column in columns for columns in others))
 
-    def _manifest(self) -> RunManifest:
-        manifest = read_run_manifest(self.config.path)
-        if manifest.status != "finished":
-            raise InputError(
-                "run folder", str(self.config.path), "is of a run that did not finish", "Run it again, to its end."
-            )
-        if manifest.shards is not None:
-            raise InputError(
-                "run folder",
-                str(self.config.path),
-                f"has no records: its rows were packed into {manifest.shards}",
-                "Read the shards, or run the pipeline without pack.",
-            )
-        return manifest
+
+def _manifest(folder: Path) -> RunManifest:
+    manifest = finished_run(folder)
+    if manifest.shards is not None:
+        raise InputError(
+            "run folder",
+            str(folder),
+            f"has no records: its rows were packed into {manifest.shards}",
+            "Read the shards, or run the pipeline without pack.",
+        )
+    return manifest

@@ -26,7 +26,10 @@ class Format(StrEnum):
 
 
 def pack(
-    run: Annotated[Path, typer.Argument(help="Run folder of masks, recaption or run.", show_default=False)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run folder of masks, recaption, fetch or run; or several.", show_default=False),
+    ],
     output: Annotated[Path, typer.Option(help="Folder of the shards.", show_default=False)],
     record: Annotated[
         Record | None, typer.Option(help="What is packed; by default edits where the rows have masks.")
@@ -46,10 +49,10 @@ def pack(
     workers: Workers = None,
     address: Address = None,
 ) -> None:
-    """Pack the rows of a finished run into WebDataset and Parquet shards, with an index and a manifest.
+    """Pack the rows of finished runs into WebDataset and Parquet shards, with an index and a manifest.
 
-    Reads a run folder, through its manifest. Writes the shards' folder; rows that cannot be packed are in outcomes/ of
-    the run folder of the packing. The same rows and options give the same bytes, whatever the runner.
+    Reads run folders, through their manifests. Writes the shards' folder; rows that cannot be packed are in outcomes/
+    of the run folder of the packing. The same rows and options give the same bytes, whatever the runner.
 
     Example:
 
@@ -58,12 +61,12 @@ def pack(
     from jobs.launch import given, launch
     from jobs.run_manifest import read_run_manifest
 
-    columns = read_run_manifest(run).columns
+    columns = read_run_manifest(runs[0]).columns
     kind = record.value if record is not None else ("edits" if "mask" in columns else "images")
     config = {
         "name": "pack",
         "output": run_folder or Path("runs") / f"pack-{output.resolve().name}",
-        "source": {"run_records": {"path": str(run)}},
+        "source": {"run_records": {"path": str(runs[0]), "also": [str(run) for run in runs[1:]]}},
         "pack": {
             "output": output,
             "overwrite": overwrite,
