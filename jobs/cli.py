@@ -17,6 +17,7 @@ from jobs.commands.fetch import fetch
 from jobs.commands.filter import filter_metadata
 from jobs.commands.masks import masks
 from jobs.commands.pack import pack
+from jobs.commands.peek import peek
 from jobs.commands.preview import preview
 from jobs.commands.recaption import recaption
 from jobs.commands.retry_failed import retry_failed
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "masks": masks,
     "pack": pack,
     "preview": preview,
+    "peek": peek,
     "validate": validate,
     "run": run,
     "retry-failed": retry_failed,

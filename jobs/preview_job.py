@@ -11,7 +11,7 @@ from jobs.samples.base import Row, Samples, Unreadable
 from pipelines.masks.step import EditMasks, EditMasksConfig
 from pipelines.preview.card import Card, EditLook, edit_card, panel_side, percent, weight_top
 from pipelines.preview.contact_sheet import contact_sheets
-from pipelines.preview.look import caption_card, edit_look, is_masked, pair_look
+from pipelines.preview.look import REFUSED, caption_card, edit_look, is_masked, pair_look
 from pipelines.preview.page import preview_page
 from pipelines.preview.picture import encode_png, fit
 from pipelines.preview.sampling import choose
@@ -84,6 +84,7 @@ class Preview:
             parts += [] if look.confidence is None else [f"confidence {look.confidence:.2f}"]
             parts += [] if look.fraction is None else [percent(look.fraction)]
             parts += [] if look.weights is None else [f"w {look.weights.edited_weight:.2f}"]
+            parts += [text for name, text in look.facts if name == REFUSED]
             yield "  ".join([*parts, look.instruction]), edit_strip(look, top, width, columns, self.with_steps)
 
 

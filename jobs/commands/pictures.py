@@ -44,7 +44,8 @@ def print_pictures(strips: Callable[[int, int], Iterable[tuple[str, list[StripRo
         return
     columns = max(_NARROWEST, min(shutil.get_terminal_size().columns, _WIDEST))
     for line, rows in strips(pixel_width(shown_as, columns), columns):
-        typer.secho(line, bold=True)
+        if line:
+            typer.secho(line, bold=True)
         for row in rows:
             if len(row.titles) > 1:
                 typer.echo(row.heading(pixel_width(shown_as, 1)))

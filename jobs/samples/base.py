@@ -41,6 +41,10 @@ class Samples(ABC):
     def rows(self, positions: Sequence[int]) -> Iterator[Row | Unreadable]:
         """The samples at `positions`, which ascend, one in memory at a time."""
 
+    def keys(self) -> list[str] | None:
+        """The key of each, where it is known before the row is read."""
+        return None
+
     def statuses(self) -> Sequence[str | None]:
         """The mask status of each; None where it is not known before the row is read."""
         return [None] * len(self)

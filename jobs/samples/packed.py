@@ -27,6 +27,11 @@ class PackedSamples(Samples):
         """Each read by itself, from the place that the index names."""
         return (self._packed.sample_at(position) for position in positions)
 
+    def keys(self) -> list[str] | None:
+        """As the index has them."""
+        keys: list[str] = self._packed.index["key"].to_pylist()
+        return keys
+
     def statuses(self) -> Sequence[str | None]:
         """As the index has them."""
         statuses: list[str | None] = self._packed.index["mask_status"].to_pylist()

@@ -35,11 +35,16 @@ class TableSamples(Samples):
         self._starts = [0, *accumulate(footer.num_rows for footer in footers)]
         columns = set.intersection(*(set(footer.schema.to_arrow_schema().names) for footer in footers))
         self._is_masked = {"mask", "mask_status", "edited_fraction"} <= columns
+        self._has_keys = "key" in columns
         if "image" in columns and "references" not in columns:
             self.kind = "images"
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    def keys(self) -> list[str] | None:
+        """From their column alone, where the files have it."""
+        return self._column("key") if self._has_keys else None
 
     def statuses(self) -> Sequence[str | None]:
         """From their column alone, where the files have it."""

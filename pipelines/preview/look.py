@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipelines.masks.recipe import MaskResult
 from pipelines.masks.step import EditMasks
 from pipelines.preview.card import PANEL_SIDE, Card, EditLook, image_card, shrink_pair
 from pipelines.preview.mask_steps import decode_whole, retrace, step_panels
@@ -14,6 +15,9 @@ from pipelines.preview.weight_view import view_weights
 from pipelines.shards.members import chosen_caption
 from schemas.errors import RowRejected
 from schemas.images import HARD_MAX_PIXELS, decode_image, decode_mask
+
+REFUSED = "refused"
+"""Name of the fact that says why a pair has no mask."""
 
 
 def is_masked(row: Mapping[str, Any]) -> bool:
@@ -74,7 +78,6 @@ def pair_look(
         RowRejected: an image cannot be decoded, or there is no reference.
         ConfigError: the weighting is not one.
     """
-    facts = (*_facts(row, ("type", "edit_type"), ("source", "source")), ("recipe", step.recipe.name))
     try:
         references, target = step.decode_pair(row["references"], row["target"])
     except RowRejected as rejection:
@@ -83,7 +86,7 @@ def pair_look(
             **_record(row),
             status=rejection.reason,
             fraction=None,
-            facts=(*facts, ("refused", plain(rejection.sentence)), *_file(row)),
+            facts=(*_pair_facts(row, step.recipe.name), (REFUSED, plain(rejection.sentence)), *_file(row)),
             references=_shrunk(untouched, side),
             target=_shrunk([after], side)[0],
             mask=None,
@@ -91,19 +94,45 @@ def pair_look(
             recipe=step.recipe.name,
         )
     result = step.recipe.build(references, target)
+    return built_look(row, references, target, result, step.recipe.name, weighting, cap, side)
+
+
+def built_look(
+    row: Mapping[str, Any],
+    references: Sequence[Picture],
+    target: Picture,
+    result: MaskResult,
+    recipe: str,
+    weighting: str,
+    cap: float | None = None,
+    side: int = PANEL_SIDE,
+    with_steps: bool = True,
+) -> EditLook:
+    """A decoded pair with a mask that was just built.
+
+    Args:
+        row: the columns of the record; of its images only the target's `path` is looked at.
+        references, target: (H, W, 3) uint8 of one size.
+        result: the mask, by the recipe called `recipe`.
+        weighting, cap, side: as `edit_look`.
+        with_steps: whether to draw how it came about.
+
+    Raises:
+        ConfigError: the weighting is not one.
+    """
     small, small_mask = shrink_pair(target, result.mask, side)
     return EditLook(
         **_record(row),
         status=result.status.value,
         fraction=result.edited_fraction,
-        facts=(*facts, *_file(row)),
+        facts=(*_pair_facts(row, recipe), *_file(row)),
         references=_shrunk(references, side),
         target=small,
         mask=small_mask,
         weights=view_weights(result.mask, weighting, cap),
-        steps=step_panels(result, side),
+        steps=step_panels(result, side) if with_steps else (),
         confidence=result.confidence,
-        recipe=step.recipe.name,
+        recipe=recipe,
     )
 
 
@@ -146,6 +175,10 @@ def _record(row: Mapping[str, Any]) -> dict[str, Any]:
         "source": _text(row.get("source")),
         "edit_type": _text(row.get("edit_type")),
     }
+
+
+def _pair_facts(row: Mapping[str, Any], recipe: str) -> tuple[tuple[str, str], ...]:
+    return (*_facts(row, ("type", "edit_type"), ("source", "source")), ("recipe", recipe))
 
 
 def _file(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

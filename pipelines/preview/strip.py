@@ -45,7 +45,8 @@ class StripRow:
 
 
 def edit_strip(look: EditLook, top: float, width: int, columns: int = 4, with_steps: bool = False) -> list[StripRow]:
-    """reference | target | mask over target | weight map, and the mask's steps before the weights where asked for.
+    """reference | target | mask over target | weight map, and where asked for the mask's steps: in a row of their own
+    where one holds them, else before the weight map.
 
     Args:
         top: the bright end of the weight map's colours.
@@ -63,15 +64,42 @@ def edit_strip(look: EditLook, top: float, width: int, columns: int = 4, with_st
     pictures = [(named, montage(list(look.references), height, panel, gap, _BLACK)), ("target", target)]
     if look.mask is not None:
         pictures.append(("mask", mask_over(target, shrink_mask(look.mask, height, panel))))
-    if with_steps:
-        pictures += [(step.title, _step_at(step, height, panel)) for step in look.steps]
+    weights = []
     if look.weights is not None:
-        pictures.append(("weights", _cells_at(look.weights.weights, top, height, panel)))
-    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+        weights.append(("weights", _cells_at(look.weights.weights, top, height, panel)))
+    steps = [(step.title, _step_at(step, height, panel)) for step in look.steps] if with_steps else []
+    if steps and columns >= max(len(steps), len(pictures) + len(weights)):
+        rows = [pictures + weights, steps]
+    else:
+        pictures += steps + weights
+        rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
     return [
         StripRow(tuple(title for title, _ in row), panel + gap, side_by_side([picture for _, picture in row], gap))
         for row in rows
     ]
+
+
+def panel_strip(panels: Sequence[Panel], width: int, columns: int) -> list[StripRow]:
+    """Pictures of any sizes under their titles, each row as high as its highest.
+
+    Args:
+        width: of a row in pixels, gaps included; at least 4 a column.
+        columns: pictures in a row.
+    """
+    gap = max(1, width // 160)
+    box = max(1, (width - (columns - 1) * gap) // columns)
+    rows = []
+    for start in range(0, len(panels), columns):
+        some = panels[start : start + columns]
+        pictures = [fit(panel.picture, 2 * box, box, enlarge=False) for panel in some]
+        height = max(picture.shape[0] for picture in pictures)
+        padded = []
+        for picture in pictures:
+            canvas = np.zeros((height, box, 3), np.uint8)
+            canvas[: picture.shape[0], : picture.shape[1]] = picture
+            padded.append(canvas)
+        rows.append(StripRow(tuple(panel.title for panel in some), box + gap, side_by_side(padded, gap)))
+    return rows
 
 
 def _step_at(step: Panel, height: int, width: int) -> Picture:
