@@ -1,7 +1,8 @@
 """Parquet files cut into ranges of rows, of which only the wanted columns are read, a few rows at a time.
 
 A range is whole row groups as long as they are small. A row group with many large images is cut further, at the price
-that what stands before a piece of it is read again: images of one piece are all in memory together.
+that what stands before a piece of it is read again: images of one piece are all in memory together. A page is never
+cut, so that a file written with huge pages takes one of them beside.
 """
 
 from __future__ import annotations
