@@ -22,6 +22,7 @@ from jobs.commands.preview import preview
 from jobs.commands.recaption import recaption
 from jobs.commands.retry_failed import retry_failed
 from jobs.commands.run import run
+from jobs.commands.status import status
 from jobs.commands.train import train
 from jobs.commands.validate import validate
 from schemas.errors import EditmillError
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "validate": validate,
     "run": run,
     "retry-failed": retry_failed,
+    "status": status,
     "train": train,
     "edit": edit,
 }

@@ -115,7 +115,9 @@ def run_pipeline(
             with _mapper(config.runner, bool(pending) or config.pack is not None) as run_map:
                 run_chain(chain, folder, partitions, with_records, config.runner, observer)
                 counts = observer.tally.counts()
-                packed = _pack(config, chain, folder, partitions, run_map, view) if counts[-1].kept else None
+                packed = (
+                    _pack(config, chain, folder, partitions, run_map, observer.packing) if counts[-1].kept else None
+                )
         except EditmillError as error:
             log.write("run_fails", error=str(error))
             raise
@@ -143,9 +145,12 @@ class _Observer:
         self.tally = Tally(stages)
         self.finishes: dict[str, Finished] = {}
         self._log, self._view = log, view
+        self._is_found_told = False
 
     def committed(self, commit: Commit, found: bool) -> None:
         """A stage is done for a partition."""
+        if not found:
+            self.tell_found()
         self.tally.add(commit)
         if not found:
             self._log.write(
@@ -159,6 +164,18 @@ class _Observer:
                 seconds=commit.seconds,
             )
         self._view.committed(commit, found)
+
+    def tell_found(self) -> None:
+        """Log, once, what earlier starts had done of each stage."""
+        if not self._is_found_told:
+            self._is_found_told = True
+            self._log.write("found", stages=self.tally.so_far())
+
+    def packing(self, part: str, done: int, total: int) -> None:
+        """A piece of the pack is done."""
+        self.tell_found()
+        self._log.write("packing", part=part, done=done, total=total)
+        self._view.packing(part, done, total)
 
     def finished(self, finish: Finished, found: bool) -> None:
         """A partition went through the chain."""
@@ -186,7 +203,7 @@ def _pack(
     folder: RunFolder,
     partitions: Sequence[Partition],
     run_map: RunMap,
-    view: ProgressView,
+    progress: Callable[[str, int, int], None],
 ) -> tuple[PackResult, CommittedFile | None] | None:
     if config.pack is None or config.shards is None:
         return None
@@ -197,7 +214,7 @@ def _pack(
         config.pack.pack_config(),
         config.shards,
         run_map=run_map,
-        progress=view.packing,
+        progress=progress,
         overwrite=overwrite,
     )
     return result, folder.write_outcomes("pack", result.rejected)

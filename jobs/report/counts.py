@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from jobs.commits import Commit
 from schemas.errors import ContractError
@@ -50,20 +51,28 @@ class Tally:
         self.partitions.setdefault(commit.partition, {})[commit.position] = (commit.rows_in, commit.kept)
         self._rejected[commit.position].update(commit.rejected)
 
+    def so_far(self) -> list[dict[str, Any]]:
+        """For each stage: its name, partitions, rows in, rows kept, and rejected rows by reason; stages may differ."""
+        stages: list[dict[str, Any]] = [
+            {"name": name, "partitions": 0, "rows_in": 0, "kept": 0, "rejected": dict(sorted(rejected.items()))}
+            for name, rejected in zip(self.names, self._rejected, strict=True)
+        ]
+        for rows in self.partitions.values():
+            for position, (rows_in, kept) in rows.items():
+                stage = stages[position]
+                stage["partitions"] += 1
+                stage["rows_in"] += rows_in
+                stage["kept"] += kept
+        return stages
+
     def counts(self) -> list[StageCounts]:
         """The counts of each stage over all partitions.
 
         Raises:
             ContractError: the rows that one stage kept are not the rows that the next one got.
         """
-        sums = [[0, 0] for _ in self.names]
-        for stages in self.partitions.values():
-            for position, (rows_in, kept) in stages.items():
-                sums[position][0] += rows_in
-                sums[position][1] += kept
         counts = [
-            StageCounts(name, rows_in, kept, dict(sorted(rejected.items())))
-            for name, (rows_in, kept), rejected in zip(self.names, sums, self._rejected, strict=True)
+            StageCounts(stage["name"], stage["rows_in"], stage["kept"], stage["rejected"]) for stage in self.so_far()
         ]
         check_chain(counts)
         return counts
