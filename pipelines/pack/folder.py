@@ -74,15 +74,20 @@ def begin(out: Path, fingerprint: str, config: PackConfig, overwrite: bool) -> N
     (out / MANIFEST_NAME).unlink(missing_ok=True)
     sync_folder(out)
     _clear_uncommitted(out, fingerprint)
-    for folder in (out, *(out / name for name in (WORK_FOLDER, WEBDATASET_FOLDER, PARQUET_FOLDER))):
-        if folder.exists():
-            remove_partials(folder)
+    _remove_partials(out)
 
 
 def finish(out: Path) -> None:
-    """Remove `.work/`; called once the manifest stands."""
+    """Remove `.work/`, and what workers that were lost on the way left; called once the manifest stands."""
+    _remove_partials(out)
     shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
     sync_folder(out)
+
+
+def _remove_partials(out: Path) -> None:
+    for folder in (out, *(out / name for name in (WORK_FOLDER, WEBDATASET_FOLDER, PARQUET_FOLDER))):
+        if folder.exists():
+            remove_partials(folder)
 
 
 def _job_fingerprint(out: Path) -> str | None:

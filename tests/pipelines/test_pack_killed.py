@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pack_samples import loaders_of, tree
@@ -126,6 +128,19 @@ def test_a_partial_file_and_an_uncommitted_shard_are_cleaned(tmp_path: Path, unb
     (out / "webdataset" / ".edits-000000.tar.123.partial").write_bytes(b"half")
     (out / "webdataset" / "edits-000099.tar").write_bytes(b"whole, but without a record")
     again(out)
+    assert tree(out) == unbroken
+
+
+def test_a_worker_that_is_lost_leaves_nothing(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
+    out = tmp_path / "shards"
+
+    def lossy(function: Callable[[Any], Any], items: Sequence[Any], /) -> Iterable[Any]:
+        if (out / ".work").exists():
+            (out / "webdataset").mkdir(exist_ok=True)
+            (out / "webdataset" / ".edits-000000.tar.123.partial").write_bytes(b"half, by a worker that was killed")
+        return map(function, items)
+
+    pack(loaders_of(COUNT, 7), CONFIG, out, run_map=lossy)
     assert tree(out) == unbroken
 
 
