@@ -18,6 +18,7 @@ from jobs.commands.filter import filter_metadata
 from jobs.commands.masks import masks
 from jobs.commands.pack import pack
 from jobs.commands.peek import peek
+from jobs.commands.plan import plan
 from jobs.commands.preview import preview
 from jobs.commands.recaption import recaption
 from jobs.commands.retry_failed import retry_failed
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "preview": preview,
     "peek": peek,
     "validate": validate,
+    "plan": plan,
     "run": run,
     "retry-failed": retry_failed,
     "status": status,

@@ -16,6 +16,7 @@ from jobs.chain import Chain
 from jobs.commits import Commit, CommittedFile, Finished
 from jobs.config import PipelineConfig
 from jobs.event_log import EventLog
+from jobs.forecast_file import Deviation, deviations
 from jobs.marks_met import MarksMet, marks_met
 from jobs.places import check_places
 from jobs.progress import NoProgress, ProgressView
@@ -48,6 +49,7 @@ class RunReport:
         did_work: False where an earlier run had done all of it.
         seconds: wall time of this run.
         marks: what the marks of each step `review` came to.
+        deviations: how far the plan was off, where there was one and this run did work.
     """
 
     name: str
@@ -57,6 +59,7 @@ class RunReport:
     did_work: bool
     seconds: float
     marks: tuple[MarksMet, ...]
+    deviations: tuple[Deviation, ...] = ()
 
     @property
     def kept(self) -> int:
@@ -131,7 +134,11 @@ def run_pipeline(
         _write_pages(config, chain, manifest, folder, marks)
         manifest.write(folder.manifest)
         seconds = time.monotonic() - start
-        report = RunReport(config.name, folder.path, _shards_of(manifest), counts_of(manifest), True, seconds, marks)
+        off = deviations(folder.path, chain.plan.fingerprint, counts, observer.tally.seconds)
+        shown = counts_of(manifest)
+        report = RunReport(config.name, folder.path, _shards_of(manifest), shown, True, seconds, marks, off)
+        for one in off:
+            log.write("plan_was_off", quantity=one.name, planned=one.planned, actual=one.actual)
         for met in marks:
             log.write("marks_met", marks=str(met.path), without_row=list(met.without_row), said=met.sentence())
         log.write("run_ends", kept=report.kept, seconds=round(report.seconds, 3))

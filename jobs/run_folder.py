@@ -6,6 +6,7 @@
         records/        PARTITION.parquet: the full rows after the last step
         outcomes/       PARTITION.parquet: every rejected row, with step, reason and sentence
         log.jsonl       events, one a line
+        plan.json       what `editmill plan` expected, where it was asked
         steps/          STAGE/PARTITION.FINGERPRINT.*: what each step added, committed partition by partition
 
 A step's commit is a *delta*: the kept keys and only the columns the step added, so that images are not written again at
@@ -27,6 +28,7 @@ import pyarrow.parquet as pq
 
 from jobs.chain import Plan, Stage
 from jobs.commits import Commit, CommittedFile, Finished, read_commit, write_commit
+from jobs.forecast_file import PLAN_NAME
 from schemas.atomic import fingerprint, remove_partials, write_bytes
 from schemas.errors import InputError
 from schemas.folders import check_can_be_folder, check_holds_only
@@ -76,8 +78,8 @@ class RunFolder:
         """
         check_can_be_folder(self.path, "output")
         if not self.manifest.exists() and not (self.path / "steps").exists():
-            # What a run that was killed before its first commit may have left.
-            check_holds_only(self.path, "output", (self.config.name, self.log.name, LOCK), "no run")
+            # What a plan, or a run that was killed before its first commit, may have left.
+            check_holds_only(self.path, "output", (self.config.name, self.log.name, LOCK, PLAN_NAME), "no run")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

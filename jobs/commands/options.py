@@ -51,3 +51,12 @@ def mapping(option: str, texts: list[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(option, text, "has a value that is no YAML", "Quote it.") from error
     return values
+
+
+def duration(seconds: float) -> str:
+    """A time for people: seconds, minutes or hours, whichever reads best."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"

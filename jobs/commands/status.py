@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.commands.options import duration
+
 if TYPE_CHECKING:
     from jobs.run_status import RunStatus
 
@@ -83,20 +85,12 @@ def _sentence(found: RunStatus) -> str:
     if found.began is not None:
         elapsed = (now() - found.began).total_seconds()
         rows = found.stages[-1].rows_now if found.stages else 0
-        text += f" since {_duration(elapsed)}, {rows / max(elapsed, 1e-3):,.1f} rows/s through the last step"
+        text += f" since {duration(elapsed)}, {rows / max(elapsed, 1e-3):,.1f} rows/s through the last step"
     left = found.seconds_left(now())
     if left is not None and left > 0:
-        text += f", about {_duration(left)} left"
+        text += f", about {duration(left)} left"
     if found.last_event is not None:
         quiet = (now() - found.last_event).total_seconds()
         if quiet > _QUIET_S:
-            text += f"; nothing was committed for {_duration(quiet)}"
+            text += f"; nothing was committed for {duration(quiet)}"
     return text
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -44,12 +44,15 @@ class Tally:
         self.names = tuple(names)
         self.partitions: dict[str, dict[int, tuple[int, int]]] = {}
         """Partition -> stage position -> (rows in, rows kept)."""
+        self.seconds = 0.0
+        """Of work on one core, over all stages and partitions."""
         self._rejected: list[Counter[str]] = [Counter() for _ in names]
 
     def add(self, commit: Commit) -> None:
         """Count a commit; each (partition, stage) once."""
         self.partitions.setdefault(commit.partition, {})[commit.position] = (commit.rows_in, commit.kept)
         self._rejected[commit.position].update(commit.rejected)
+        self.seconds += commit.seconds
 
     def so_far(self) -> list[dict[str, Any]]:
         """For each stage: its name, partitions, rows in, rows kept, and rejected rows by reason; stages may differ."""

@@ -1,0 +1,99 @@
+"""`editmill plan`: what will a job come to?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.commands.options import duration
+
+if TYPE_CHECKING:
+    from jobs.forecast import Forecast
+    from jobs.probe import Probe
+
+
+def plan(
+    config: Annotated[Path, typer.Argument(help="Pipeline config, YAML; see configs/.", show_default=False)],
+    rows: Annotated[int, typer.Option(min=1, help="Rows to try, of up to eight partitions.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Which rows: the same seed, the same rows.")] = 0,
+    cores: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cores of the job. Default: runner.workers, or this machine's."),
+    ] = None,
+    core_hour_price: Annotated[float | None, typer.Option(min=0, help="Price of an hour of one core.")] = None,
+    gpu_hour_price: Annotated[float | None, typer.Option(min=0, help="Price of an hour of one GPU.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")] = False,
+) -> None:
+    """Say what a job will come to before it is run: rows at every step, time, GPU-hours, bytes and money.
+
+    Checks the config, lists the input, and runs some of its rows through every step in this process; their rates are
+    carried over to the whole input. Writes plan.json into the run folder and nothing else: when the job has ended, its
+    report says by how much the plan was off. Steps that ask an endpoint ask it for the probed rows.
+
+    Example:
+
+        editmill plan configs/pipeline-pairs.yaml --rows 500 --cores 64 --core-hour-price 0.04
+    """
+    import json
+
+    from jobs.build import build_chain
+    from jobs.config import PipelineConfig
+    from jobs.forecast import forecast
+    from jobs.forecast_file import write_forecast
+    from jobs.places import check_places
+    from jobs.probe import probe
+    from schemas.config import parse_config, read_yaml
+    from schemas.errors import InputError
+
+    job = parse_config(PipelineConfig, read_yaml(config), str(config))
+    chain = build_chain(job, str(config))
+    check_places(job, chain.plan.source)
+    for step in chain.steps:
+        step.preflight()
+    partitions = chain.plan.source.partitions()
+    if not partitions:
+        raise InputError(f"{config}: source", job.source, "has no partitions", "Check the path.")
+    tried = probe(chain, partitions, rows, seed, job.runner.gpus_per_model)
+    if not tried.stages[0].rows_in:
+        raise InputError(f"{config}: source", job.source, "gave no row in the partitions tried", "Try another --seed.")
+    expected = forecast(
+        tried.stages, tried.rows, tried.kept_bytes, cores or job.runner.cores, core_hour_price, gpu_hour_price
+    )
+    path = write_forecast(job.folder, chain.plan.fingerprint, expected)
+    if as_json:
+        typer.echo(json.dumps(expected.as_json()))
+        return
+    _show(expected, tried)
+    typer.echo(f"plan: {path}")
+
+
+def _show(expected: Forecast, tried: Probe) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=None, show_edge=False, pad_edge=False)
+    table.add_column("step")
+    for name in ("rows in", "kept", "core time", "ms/row"):
+        table.add_column(name, justify="right")
+    table.add_column("rejected", overflow="fold")
+    for stage in expected.stages:
+        rate = f"{stage.seconds / stage.rows_in * 1e3:,.2f}" if stage.rows_in else "-"
+        reasons = ", ".join(f"{reason} {count:,.0f}" for reason, count in stage.rejected.items())
+        table.add_row(stage.name, f"{stage.rows_in:,.0f}", f"{stage.kept:,.0f}", duration(stage.seconds), rate, reasons)
+    Console().print(table)
+    said = "counted" if tried.partitions_read == tried.partitions else "estimated"
+    typer.echo(
+        f"input       {expected.rows:,.0f} rows ({said}) in {tried.partitions:,} partitions; "
+        f"{tried.stages[0].rows_in:,} rows of {tried.partitions_read} partitions were tried"
+    )
+    typer.echo(
+        f"yield       {expected.kept:,.0f} rows, 95 % interval {expected.kept_low:,.0f} to {expected.kept_high:,.0f}"
+    )
+    typer.echo(f"time        {duration(expected.seconds)} on {expected.cores} cores, start-up of a cluster apart")
+    gpus = f", {expected.gpu_hours:,.2f} GPU-hours" if expected.gpu_hours else ""
+    typer.echo(f"work        {expected.core_hours:,.2f} core-hours{gpus}")
+    typer.echo(f"bytes kept  {expected.bytes / 2**30:,.2f} GiB, once for each shard format")
+    if expected.money is not None:
+        typer.echo(f"money       {expected.money:,.2f}")

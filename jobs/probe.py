@@ -1,0 +1,107 @@
+"""Try a chain on some rows of its input, in this process, and measure every stage; nothing is written."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from jobs.chain import Chain
+from jobs.forecast import StageProbe
+from pipelines.source import Partition
+from pipelines.step import StepResult
+
+PARTITIONS = 8
+"""Partitions that a probe reads at most: reading one costs all its rows."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe measured.
+
+    Args:
+        stages: the source first.
+        partitions, partitions_read: of the input, and of these read.
+        rows: of the whole input: counted where every partition was read, else from the mean of those read.
+        kept_bytes: of the probed rows that all stages kept.
+    """
+
+    stages: tuple[StageProbe, ...]
+    partitions: int
+    partitions_read: int
+    rows: float
+    kept_bytes: int
+
+
+def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, gpus_per_model: float) -> Probe:
+    """Run up to `rows` rows through the chain: an equal share of a seeded choice of partitions.
+
+    Args:
+        partitions: at least one.
+        rows: >= 1.
+        gpus_per_model: what each worker of a step that holds a model will be given.
+
+    Raises:
+        EditmillError: of the source or a step, as the job itself would meet it.
+    """
+    choose = random.Random(seed)
+    chosen = sorted(choose.sample(range(len(partitions)), min(PARTITIONS, rows, len(partitions))))
+    share = -(-rows // len(chosen))
+    read_rows, source_seconds, taken = 0, 0.0, []
+    source = _Count()
+    for number in chosen:
+        start = time.monotonic()
+        result = chain.plan.source.read(partitions[number])
+        seconds = time.monotonic() - start
+        count = result.kept.num_rows + result.rejected.num_rows
+        read_rows += count
+        sampled = _sample(result, share, choose)
+        source.add(sampled)
+        # Reading a partition reads all of its rows; only the sampled ones are charged.
+        source_seconds += seconds * (sampled.kept.num_rows + sampled.rejected.num_rows) / max(1, count)
+        taken.append(sampled.kept)
+    stages = [source.probe(chain.plan.stages[0].name, source_seconds, 0.0, 0.0)]
+    table = pa.concat_tables(taken)
+    for step in chain.steps:
+        count, setup = _Count(), 0.0
+        start = time.monotonic()
+        if table.num_rows:
+            step.setup()
+            setup = time.monotonic() - start
+            start = time.monotonic()
+            result = step(table)
+            count.add(result)
+            table = result.kept
+        stages.append(
+            count.probe(step.name, time.monotonic() - start, setup, gpus_per_model if step.holds_model else 0.0)
+        )
+    total = read_rows * len(partitions) / len(chosen)
+    return Probe(tuple(stages), len(partitions), len(chosen), total, table.nbytes)
+
+
+def _sample(result: StepResult, most: int, choose: random.Random) -> StepResult:
+    """`most` of a partition's rows, kept and rejected ones alike, in their order."""
+    kept, rejected = result.kept.num_rows, result.rejected.num_rows
+    if kept + rejected <= most:
+        return result
+    rows = sorted(choose.sample(range(kept + rejected), most))
+    first = pa.array([row for row in rows if row < kept], pa.int64())
+    second = pa.array([row - kept for row in rows if row >= kept], pa.int64())
+    return StepResult(result.kept.take(first), result.rejected.take(second))
+
+
+class _Count:
+    def __init__(self) -> None:
+        self.kept = 0
+        self.rejected: Counter[str] = Counter()
+
+    def add(self, result: StepResult) -> None:
+        self.kept += result.kept.num_rows
+        self.rejected.update(result.rejected["reason"].to_pylist())
+
+    def probe(self, name: str, seconds: float, setup: float, gpus: float) -> StageProbe:
+        return StageProbe(name, self.kept + self.rejected.total(), self.kept, self.rejected, seconds, setup, gpus)

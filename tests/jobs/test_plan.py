@@ -1,0 +1,68 @@
+"""`editmill plan`: what a probe says of the whole job, and how far it was off."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pair_files import editmill, write_config, write_pairs
+
+from jobs.forecast import StageProbe, forecast, wilson
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_the_interval_holds_the_share_and_stays_in_0_to_1(trials: int, share: float) -> None:
+    successes = round(share * trials)
+    low, high = wilson(successes, trials)
+    assert 0.0 <= low <= successes / trials + 1e-12
+    assert successes / trials - 1e-12 <= high <= 1.0
+    assert high - low < 2 / trials**0.5
+
+
+def test_rates_are_carried_over_to_all_rows() -> None:
+    probes = [
+        StageProbe("source", 100, 80, Counter({"image_missing": 20}), 1.0, 0.0, 0.0),
+        StageProbe("model", 80, 60, Counter({"bad": 20}), 8.0, 5.0, 0.5),
+    ]
+    expected = forecast(probes, 1000.0, 6_000, 2, core_hour_price=1.0, gpu_hour_price=2.0)
+    assert (expected.kept, expected.bytes) == (600.0, 60_000.0)
+    assert expected.seconds == pytest.approx((10 + 80) / 2 + 5)
+    assert expected.gpu_hours == pytest.approx(40 / 3600)
+    assert expected.money == pytest.approx(90 / 3600 + 2 * 40 / 3600)
+    assert [sum(stage.rejected.values()) + stage.kept for stage in expected.stages] == [
+        stage.rows_in for stage in expected.stages
+    ]
+
+
+def test_a_probe_of_every_row_is_exact_and_the_job_says_by_how_much_the_plan_was_off(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "job.yaml", write_pairs(tmp_path / "pairs"))
+    planned = editmill("plan", config, "--rows", 100, "--json")
+    assert planned.returncode == 0, planned.stderr
+    expected = json.loads(planned.stdout)
+    assert sorted(path.name for path in (tmp_path / "job").iterdir()) == ["plan.json"]
+    ran = editmill("run", config)
+    assert ran.returncode == 0, ran.stderr
+    manifest = json.loads((tmp_path / "job" / "manifest.json").read_text())
+    for stage, entry in zip(expected["stages"], manifest["stages"], strict=True):
+        assert (stage["rows_in"], stage["kept"]) == (entry["rows_in"], entry["kept"])
+        assert stage["rejected"] == entry["rejected"]
+    assert expected["kept_low"] <= manifest["stages"][-1]["kept"] <= expected["kept_high"]
+    assert "plan: rows kept: planned" in ran.stdout
+    events = [json.loads(line) for line in (tmp_path / "job" / "log.jsonl").read_text().splitlines()]
+    off = {event["quantity"]: event for event in events if event["event"] == "plan_was_off"}
+    assert off["rows in"]["planned"] == off["rows in"]["actual"] == 12
+
+
+def test_what_is_wrong_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "pairs")
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "notes.txt").write_text("mine")
+    said = editmill("plan", write_config(tmp_path / "job.yaml", pairs))
+    assert said.returncode == 2
+    assert "output" in said.stderr
+    missing = write_config(tmp_path / "other.yaml", pairs, source={"edit_pairs_jsonl": {"path": "nowhere"}})
+    assert editmill("plan", missing).returncode == 2
