@@ -26,7 +26,7 @@ class Probe:
     Args:
         stages: the source first.
         partitions, partitions_read: of the input, and of these read.
-        rows: of the whole input: counted where every partition was read, else from the mean of those read.
+        rows: of the whole input: counted where every partition was read, else in proportion to their ranges.
         kept_bytes: of the probed rows that all stages kept.
     """
 
@@ -79,8 +79,13 @@ def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, g
         stages.append(
             count.probe(step.name, time.monotonic() - start, setup, gpus_per_model if step.holds_model else 0.0)
         )
-    total = read_rows * len(partitions) / len(chosen)
+    # Ranges are in the source's own units (lines, row groups): partitions may be of very different lengths.
+    total = read_rows * _length(partitions) / max(1, _length([partitions[number] for number in chosen]))
     return Probe(tuple(stages), len(partitions), len(chosen), total, table.nbytes)
+
+
+def _length(partitions: Sequence[Partition]) -> int:
+    return sum(partition.stop - partition.start for partition in partitions)
 
 
 def _sample(result: StepResult, most: int, choose: random.Random) -> StepResult:
