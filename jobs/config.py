@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from jobs.budget import BudgetSection
 from jobs.runners.config import RunnerConfig
 from pipelines.pack import PackConfig
 from schemas.config import Config
@@ -62,6 +63,8 @@ class PipelineConfig(Config):
     """Pack the rows into shards at the end, instead of writing them to `records/`."""
     report: ReportSection = Field(default_factory=ReportSection)
     """What the report of masks shows."""
+    budget: BudgetSection = Field(default_factory=BudgetSection)
+    """When to stop for too many rejected rows."""
     runner: RunnerConfig = Field(default_factory=RunnerConfig)
     """Where it runs; changes no result."""
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import yaml
 
+from jobs.budget import BudgetSection, budget_error, over_budget
 from jobs.build import build_chain, resolved
 from jobs.chain import Chain
 from jobs.commits import Commit, CommittedFile, Finished
@@ -112,7 +114,7 @@ def run_pipeline(
         )
         log = EventLog(folder.log)
         log.write("run_begins", name=config.name, fingerprint=mark, partitions=len(partitions), pending=len(pending))
-        observer = _Observer([stage.name for stage in chain.plan.stages], log, view)
+        observer = _Observer([stage.name for stage in chain.plan.stages], log, view, config.budget, folder)
         view.begin(observer.tally.names, len(partitions))
         try:
             with _mapper(config.runner, bool(pending) or config.pack is not None) as run_map:
@@ -148,10 +150,12 @@ def run_pipeline(
 class _Observer:
     """Hears of every commit: counts it, logs it, shows it."""
 
-    def __init__(self, stages: Sequence[str], log: EventLog, view: ProgressView) -> None:
+    def __init__(
+        self, stages: Sequence[str], log: EventLog, view: ProgressView, budget: BudgetSection, folder: RunFolder
+    ) -> None:
         self.tally = Tally(stages)
         self.finishes: dict[str, Finished] = {}
-        self._log, self._view = log, view
+        self._log, self._view, self._budget, self._folder = log, view, budget, folder
         self._is_found_told = False
 
     def committed(self, commit: Commit, found: bool) -> None:
@@ -185,9 +189,30 @@ class _Observer:
         self._view.packing(part, done, total)
 
     def finished(self, finish: Finished, found: bool) -> None:
-        """A partition went through the chain."""
+        """A partition went through the chain; with it the budget may be spent."""
         self.finishes[finish.partition] = finish
+        if not self._budget.reasons:
+            return
+        stages = self.tally.so_far()
+        over = over_budget(self._budget, stages)
+        if over is not None:
+            raise budget_error(self._budget, stages, *over, self._examples(*over))
 
+    def _examples(self, stage: str, reason: str) -> list[str]:
+        """Sentences of a few rows that the stage rejected for the reason, the newest first."""
+        sentences: list[str] = []
+        for finish in reversed(self.finishes.values()):
+            if len(sentences) >= _EVIDENCE:
+                break
+            if finish.outcomes is not None:
+                table = self._folder.read_table(finish.outcomes)
+                chosen = table.filter((pc.field("step") == stage) & (pc.field("reason") == reason))
+                sentences += chosen["sentence"].to_pylist()
+        return sentences[:_EVIDENCE]
+
+
+_EVIDENCE = 3
+"""Rejected rows quoted where a budget is spent."""
 
 RunMap = Callable[..., Any]
 

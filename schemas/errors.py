@@ -55,6 +55,10 @@ class ShardError(EditmillError):
     """A shard, its index or its manifest is missing, truncated or altered."""
 
 
+class BudgetError(EditmillError):
+    """A job rejected more rows for one reason than its budget allows."""
+
+
 class ContractError(EditmillError):
     """A step breaks the step contract (a defect of the step, not of the data)."""
 

@@ -1,0 +1,37 @@
+"""The error budget: too many rows rejected for one reason stop a job, and what was done stays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pair_files import editmill, write_config, write_pairs
+
+
+@pytest.mark.parametrize(
+    "runner", [["--runner", "in_process"], pytest.param(["--runner", "ray"], marks=pytest.mark.slow)]
+)
+def test_a_job_stops_with_the_evidence_and_goes_on_with_a_larger_budget(tmp_path: Path, runner: str) -> None:
+    pairs = write_pairs(tmp_path / "pairs", count=40)
+    config = write_config(tmp_path / "job.yaml", pairs, budget={"reasons": {"unchanged": 0.1}, "least_rows": 12})
+    stopped = editmill("run", config, "--runner", runner)
+    assert stopped.returncode == 2
+    assert "budget.reasons.unchanged of step 'masks'" in stopped.stderr
+    assert "mask status 'unchanged' by recipe 'seed'" in stopped.stderr
+    commits = {path: path.stat().st_mtime_ns for path in (tmp_path / "job" / "steps" / "01-masks").glob("*.json")}
+    assert len(commits) >= 6
+    events = [json.loads(line) for line in (tmp_path / "job" / "log.jsonl").read_text().splitlines()]
+    assert events[-1]["event"] == "run_fails"
+
+    config = write_config(tmp_path / "job.yaml", pairs, budget={"reasons": {"unchanged": 0.3}, "least_rows": 12})
+    finished = editmill("run", config, "--runner", runner)
+    assert finished.returncode == 0, finished.stderr
+    assert commits == {path: path.stat().st_mtime_ns for path in commits}
+
+
+def test_a_share_out_of_range_is_refused(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "job.yaml", write_pairs(tmp_path / "pairs"), budget={"reasons": {"timeout": 20}})
+    said = editmill("run", config)
+    assert said.returncode == 2
+    assert "the share of 'timeout' must be from 0 to 1" in said.stderr
