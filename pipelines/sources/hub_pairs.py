@@ -17,7 +17,7 @@ from pipelines.sources.pair_rows import DECLARED_MASK, SOURCE_KEY, PairRows, mak
 from pipelines.sources.parquet_rows import DEFAULT_PARTITION_BYTES, read_rows, row_partitions
 from pipelines.step import StepResult
 from schemas.config import Config
-from schemas.errors import RowRejected, SchemaError
+from schemas.errors import ConfigError, RowRejected, SchemaError
 from schemas.record import RecordSchema
 from schemas.records import EDIT_PAIR
 
@@ -70,24 +70,18 @@ class HubPairsConfig(Config):
     bytes_per_partition: int = Field(default=DEFAULT_PARTITION_BYTES, ge=1)
     """A row group of more bytes than this is cut into several partitions."""
 
+    minimum_scores: dict[str, float] = Field(default_factory=dict)
+    """Column of scores -> the least value of rows to take, inclusive. Others are rejected (`score_below`,
+    `score_missing`). Only for data sets whose rows have scores."""
+
+    keep_declared_mask: bool = False
+    """Carry the data set's own mask along in a column `declared_mask`, to compare with. It never becomes the mask. Only
+    for data sets that ship one."""
+
     @field_validator("paths", mode="before")
     @classmethod
     def _one_path(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
-
-
-class ScoredPairsConfig(HubPairsConfig):
-    """As the base, for data sets whose rows have scores."""
-
-    minimum_scores: dict[str, float] = Field(default_factory=dict)
-    """Column -> the least value of rows to take, inclusive. Others are rejected (`score_below`, `score_missing`)."""
-
-
-class MaskedPairsConfig(HubPairsConfig):
-    """As the base, for data sets that ship a mask."""
-
-    keep_declared_mask: bool = False
-    """Carry the data set's own mask along in a column `declared_mask`, to compare with. It never becomes the mask."""
 
 
 HubConfigT = TypeVar("HubConfigT", bound=HubPairsConfig)
@@ -102,6 +96,26 @@ class HubPairs(Source[HubConfigT]):
     version: ClassVar[int] = 1
     provides: ClassVar[RecordSchema | None] = EDIT_PAIR
     layout: ClassVar[HubLayout]
+
+    def __init__(self, config: HubConfigT) -> None:
+        """Keep the config.
+
+        Raises:
+            ConfigError: it asks for scores or a mask that the data set has not.
+        """
+        super().__init__(config)
+        for name in config.minimum_scores:
+            if name not in self.layout.scores:
+                there = ", ".join(self.layout.scores) or "none"
+                rule = f"is no column of scores of {self.layout.dataset}"
+                raise ConfigError(f"{self.name}.minimum_scores", name, rule, f"Its scores: {there}.")
+        if config.keep_declared_mask and self.layout.declared_mask is None:
+            raise ConfigError(
+                f"{self.name}.keep_declared_mask",
+                True,
+                f"cannot be: {self.layout.dataset} has no mask",
+                "Leave it out.",
+            )
 
     def partitions(self) -> Sequence[Partition]:
         """Ranges of rows, in the order of the files. Reads footers only.
@@ -123,12 +137,11 @@ class HubPairs(Source[HubConfigT]):
             SchemaError: a column has a type that cannot hold what it should.
         """
         columns = self._columns(read_footer(partition.path).schema.to_arrow_schema(), partition.path)
-        keeps_mask = getattr(self.config, "keep_declared_mask", False)
-        rows = PairRows(self, partition.path, self._dataset, (SOURCE_KEY, DECLARED_MASK)[: 1 + keeps_mask])
-        wanted = [name for name in columns.values() if name is not None]
-        for position, values in read_rows(partition, wanted):
+        extra = (SOURCE_KEY, DECLARED_MASK) if self.config.keep_declared_mask else (SOURCE_KEY,)
+        rows = PairRows(self, partition.path, self._dataset, extra)
+        for position, values in read_rows(partition, list(columns.values())):
             try:
-                rows.keep(self._pair(columns, values, partition.path, position, keeps_mask))
+                rows.keep(self._pair(columns, values, f"{partition.path.rpartition('/')[2]}#{position}"))
             except RowRejected as rejection:
                 rows.reject(f"row {position}", rejection)
         return rows.result()
@@ -137,16 +150,13 @@ class HubPairs(Source[HubConfigT]):
         """The instruction in the value of its column; a subclass chooses among several."""
         return value
 
-    def _pair(
-        self, columns: Mapping[str, str | None], values: Mapping[str, Any], path: str, position: int, keeps_mask: bool
-    ) -> dict[str, Any]:
+    def _pair(self, columns: Mapping[str, str], values: Mapping[str, Any], place: str) -> dict[str, Any]:
         def value(field: str) -> Any:
-            column = columns.get(field)
-            return None if column is None else values[column]
+            return values[columns[field]] if field in columns else None
 
-        for column, least in getattr(self.config, "minimum_scores", {}).items():
+        for column, least in self.config.minimum_scores.items():
             _check_score(column, values[column], least)
-        names = [str(values[column]) for column in self.layout.identity]
+        names = [values[column] for column in self.layout.identity]
         edit_type = value("edit_type")
         pair = make_pair(
             [_image(value("reference"))],
@@ -155,37 +165,36 @@ class HubPairs(Source[HubConfigT]):
             edit_type=None if edit_type is None else str(edit_type),
             source=self._dataset,
             licence=self.config.licence or self.layout.licence,
-            source_key="-".join(names) or f"{path.rpartition('/')[2]}#{position}",
+            source_key=place if not names or None in names else "-".join(map(str, names)),
         )
-        return {**pair, DECLARED_MASK.name: _image(value("declared_mask"))} if keeps_mask else pair
+        if self.config.keep_declared_mask:
+            pair[DECLARED_MASK.name] = _image(value("declared_mask"))
+        return pair
 
     @property
     def _dataset(self) -> str:
         return self.config.source or self.layout.dataset
 
-    def _columns(self, schema: pa.Schema, path: str) -> dict[str, str | None]:
-        """Which column of a file holds what; None for what the file has not and need not have."""
+    def _columns(self, schema: pa.Schema, path: str) -> dict[str, str]:
+        """Field -> the column of a file that holds it, for the columns to read."""
         layout = self.layout
-        columns: dict[str, str | None] = {}
-        for field in ("reference", "target", "instruction"):
-            spellings: tuple[str, ...] = getattr(layout, field)
-            columns[field] = next((name for name in spellings if name in schema.names), None)
-            if columns[field] is None:
+        needed = {"reference": layout.reference, "target": layout.target, "instruction": layout.instruction}
+        needed |= {f"column {name}": (name,) for name in (*layout.identity, *self.config.minimum_scores)}
+        columns: dict[str, str] = {}
+        for field, spellings in needed.items():
+            found = next((name for name in spellings if name in schema.names), None)
+            if found is None:
                 raise SchemaError(
                     path,
                     schema.names,
                     f"has no column '{spellings[0]}', which {layout.dataset} has",
                     "Is it another data set? edit_pairs_parquet reads columns of any name.",
                 )
-        scores = list(getattr(self.config, "minimum_scores", {}))
-        for name in (*layout.identity, *scores):
-            if name not in schema.names:
-                raise SchemaError(path, schema.names, f"has no column '{name}'", "Fetch the data set as released.")
-            columns[f"column {name}"] = name
-        keeps_mask = getattr(self.config, "keep_declared_mask", False)
-        for field, optional in (("edit_type", layout.edit_type), ("declared_mask", layout.declared_mask)):
-            if optional in schema.names and (keeps_mask or field != "declared_mask"):
-                columns[field] = optional
+            columns[field] = found
+        optional = {"edit_type": layout.edit_type}
+        if self.config.keep_declared_mask:
+            optional["declared_mask"] = layout.declared_mask
+        columns |= {field: name for field, name in optional.items() if name is not None and name in schema.names}
         for field in ("reference", "target", "declared_mask"):
             column = columns.get(field)
             if column is not None and not _holds_images(schema.field(column).type):
@@ -198,21 +207,9 @@ class HubPairs(Source[HubConfigT]):
         return columns
 
 
-def known_scores(value: dict[str, float], scores: Sequence[str]) -> dict[str, float]:
-    """`value`, whose keys must be columns of scores; for validators.
-
-    Raises:
-        ValueError: one is not.
-    """
-    unknown = sorted(set(value) - set(scores))
-    if unknown:
-        raise ValueError(f"'{unknown[0]}' is no score; scores are {', '.join(scores)}")
-    return value
-
-
 def _holds_images(kind: pa.DataType) -> bool:
     if pat.is_struct(kind):
-        return bool(kind.get_field_index("bytes") >= 0 and pat.is_binary(kind.field("bytes").type))
+        return bool(kind.get_field_index("bytes") >= 0 and _holds_images(kind.field("bytes").type))
     return bool(pat.is_binary(kind) or pat.is_large_binary(kind) or pat.is_null(kind))
 
 

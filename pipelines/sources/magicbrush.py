@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pipelines.sources.hub_pairs import HubLayout, HubPairs, MaskedPairsConfig
+from pipelines.sources.hub_pairs import HubLayout, HubPairs, HubPairsConfig
 from schemas.config import Config
 
 
-class MagicBrushConfig(MaskedPairsConfig):
+class MagicBrushConfig(HubPairsConfig):
     """Config of the source `magicbrush`. `split`: train or dev."""
 
 

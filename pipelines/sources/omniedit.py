@@ -10,25 +10,16 @@ from __future__ import annotations
 import hashlib
 from typing import Any, ClassVar, Literal
 
-from pydantic import field_validator
-
-from pipelines.sources.hub_pairs import HubLayout, HubPairs, ScoredPairsConfig, known_scores
+from pipelines.sources.hub_pairs import HubLayout, HubPairs, HubPairsConfig
 from schemas.config import Config
 
-_SCORES = ("sc_score_1", "sc_score_2", "pq_score", "o_score")
 
-
-class OmniEditConfig(ScoredPairsConfig):
+class OmniEditConfig(HubPairsConfig):
     """Config of the source `omniedit`. `split`: train or dev."""
 
     instruction: Literal["first", "last", "shortest", "longest", "any"] = "first"
     """Which of a row's several wordings of its instruction: `any` chooses evenly by a hash of the wordings, so that the
     same row has the same one every time."""
-
-    @field_validator("minimum_scores")
-    @classmethod
-    def _known_scores(cls, value: dict[str, float]) -> dict[str, float]:
-        return known_scores(value, _SCORES)
 
 
 class OmniEdit(HubPairs[OmniEditConfig]):
@@ -44,7 +35,7 @@ class OmniEdit(HubPairs[OmniEditConfig]):
         instruction=("edited_prompt_list",),
         edit_type="task",
         identity=("omni_edit_id",),
-        scores=_SCORES,
+        scores=("sc_score_1", "sc_score_2", "pq_score", "o_score"),
     )
 
     def instruction_of(self, value: object) -> object:

@@ -14,24 +14,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import field_validator
-
-from pipelines.sources.hub_pairs import HubLayout, HubPairs, MaskedPairsConfig, ScoredPairsConfig, known_scores
+from pipelines.sources.hub_pairs import HubLayout, HubPairs, HubPairsConfig
 from schemas.config import Config
 
-_SCORES = ("clip_sim_source", "clip_sim_target", "clip_sim_dir", "clip_sim_image", "dinov2_sim", "ssim")
 
-
-class UltraEditConfig(MaskedPairsConfig, ScoredPairsConfig):
+class UltraEditConfig(HubPairsConfig):
     """Config of the source `ultraedit`."""
 
     split: str | None = None
     """Which split: a name as FreeForm_0 or RegionBase, a pattern as FreeForm*, or null, the default, for all."""
-
-    @field_validator("minimum_scores")
-    @classmethod
-    def _known_scores(cls, value: dict[str, float]) -> dict[str, float]:
-        return known_scores(value, _SCORES)
 
 
 class UltraEdit(HubPairs[UltraEditConfig]):
@@ -48,5 +39,5 @@ class UltraEdit(HubPairs[UltraEditConfig]):
         edit_type="edit_type",
         declared_mask="mask_image",
         identity=("idx",),
-        scores=_SCORES,
+        scores=("clip_sim_source", "clip_sim_target", "clip_sim_dir", "clip_sim_image", "dinov2_sim", "ssim"),
     )

@@ -123,8 +123,10 @@ def test_one_of_several_wordings_is_chosen(choice: str, texts: set[str], tmp_pat
     assert set(read_all(source_of(layout, instruction=choice)).kept["instruction"].to_pylist()) == texts
     anyone = source_of(layout, instruction="any")
     assert read_all(anyone).kept.equals(read_all(anyone).kept)
-    with pytest.raises(ConfigError, match="is no score"):
+    with pytest.raises(ConfigError, match="is no column of scores of OmniEdit"):
         source_of(layout, minimum_scores={"oscore": 1})
+    with pytest.raises(ConfigError, match="OmniEdit has no mask"):
+        source_of(layout, keep_declared_mask=True)
 
 
 def test_a_declared_mask_is_kept_on_request_and_never_becomes_the_mask(tmp_path: Path) -> None:
