@@ -9,9 +9,7 @@ import pytest
 from pair_files import editmill, write_config, write_pairs
 
 
-@pytest.mark.parametrize(
-    "runner", [["--runner", "in_process"], pytest.param(["--runner", "ray"], marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("runner", ["in_process", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_job_stops_with_the_evidence_and_goes_on_with_a_larger_budget(tmp_path: Path, runner: str) -> None:
     pairs = write_pairs(tmp_path / "pairs", count=40)
     config = write_config(tmp_path / "job.yaml", pairs, budget={"reasons": {"unchanged": 0.1}, "least_rows": 12})
