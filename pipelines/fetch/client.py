@@ -60,11 +60,12 @@ class Client:
         """
         try:
             async with self._session.get(url, allow_redirects=False) as response:
-                self._check_opt_out(response)
                 if response.status in _REDIRECTS:
                     return Answer(_location(url, response), b"")
                 if response.status not in _SUCCESSES:
                     raise status_fault(response.status, parse_retry_after(response.headers.get("Retry-After")))
+                # Only now: error pages commonly say noindex, of themselves.
+                self._check_opt_out(response)
                 return Answer(None, await read_body(response, self._config.max_bytes, budget))
         except CLIENT_ERRORS as error:
             raise client_fault(error) from error
@@ -110,9 +111,7 @@ async def open_client(config: FetchConfig, look_up: GetAddressInfo, tls: ssl.SSL
     )
     session = aiohttp.ClientSession(
         connector=connector,
-        timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=config.connect_timeout_s, sock_read=config.stall_timeout_s
-        ),
+        timeout=aiohttp.ClientTimeout(total=None, connect=config.connect_timeout_s, sock_read=config.stall_timeout_s),
         headers={"User-Agent": user_agent(config), "Accept": "image/*,*/*;q=0.1", "Accept-Encoding": "identity"},
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

@@ -37,7 +37,7 @@ class FetchConfig(Config):
     """Most seconds that a row may take from its first request to its last byte: name resolution, `robots.txt`,
     connections, reading, redirects, retries and the waits between them, all together."""
     connect_timeout_s: Seconds = 10.0
-    """Most seconds for one connection, with its TLS handshake."""
+    """Most seconds for one connection: name resolution, TCP and TLS together."""
     stall_timeout_s: Seconds = 15.0
     """Most seconds without a byte while an answer is awaited or read."""
     max_attempts: int = Field(default=3, ge=1, le=100)

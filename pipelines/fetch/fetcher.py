@@ -83,7 +83,7 @@ class Fetcher:
         self._client = client
         self._lookers = lookers
         self._turns = Turns(config, book)
-        self._robots = RobotsReader(config, client.robots)
+        self._robots = RobotsReader(config, book, client.robots)
         self._slots = asyncio.Semaphore(config.concurrency)
         self._budget = ByteBudget(config.max_batch_bytes)
         # Jitter moves requests in time and decides no result.

@@ -19,6 +19,10 @@ from pipelines.fetch.robots_rules import RobotsRules
 
 MOST_HOSTS = 20_000
 """Hosts remembered; those used longest ago are forgotten first."""
+LONGEST_PAUSE_S = 3600.0
+"""A host that asks by `Retry-After` to be left alone is, for at most so long."""
+MOST_ROBOTS_BYTES = 8 * 2**20
+"""Bytes of robots.txt remembered; parsed, they take some twenty times as much."""
 
 
 @dataclass
@@ -49,6 +53,7 @@ class HostBook:
 
     def __init__(self) -> None:
         self._hosts: OrderedDict[str, Host] = OrderedDict()
+        self._robots_bytes = 0
 
     def of(self, origin: str) -> Host:
         """The entry of `origin`, made where there is none."""
@@ -56,9 +61,22 @@ class HostBook:
         if host is None:
             host = self._hosts[origin] = Host()
             if len(self._hosts) > MOST_HOSTS:
-                self._hosts.popitem(last=False)
+                self._forget_oldest()
         self._hosts.move_to_end(origin)
         return host
+
+    def keep_robots(self, origin: str, rules: RobotsRules, until: float) -> None:
+        """Remember the rules of a host until a monotonic time."""
+        host = self.of(origin)
+        self._robots_bytes += len(rules.text) - _robots_bytes(host)
+        host.robots = (rules, until)
+        host.interval_s = rules.crawl_delay_s
+        while self._robots_bytes > MOST_ROBOTS_BYTES and len(self._hosts) > 1:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        _, host = self._hosts.popitem(last=False)
+        self._robots_bytes -= _robots_bytes(host)
 
 
 class Turns:
@@ -113,7 +131,7 @@ class Turns:
     def failed(self, host: Host, fault: FetchFault) -> None:
         """Count a fault of the host."""
         if fault.retry_after_s is not None:
-            host.next_at = max(host.next_at, time.monotonic() + fault.retry_after_s)
+            host.next_at = max(host.next_at, time.monotonic() + min(fault.retry_after_s, LONGEST_PAUSE_S))
         most = self._config.circuit_failures
         host.failures += 1
         host.last_fault = fault.reason
@@ -134,3 +152,7 @@ class Turns:
                 return True
             await self._probed[origin].wait()
         return False
+
+
+def _robots_bytes(host: Host) -> int:
+    return 0 if host.robots is None else len(host.robots[0].text)

@@ -10,7 +10,7 @@ from yarl import URL
 
 from pipelines.fetch.config import FetchConfig
 from pipelines.fetch.faults import FetchFault
-from pipelines.fetch.hosts import Host
+from pipelines.fetch.hosts import Host, HostBook
 from pipelines.fetch.robots_rules import RobotsRules
 from pipelines.fetch.urls import origin
 
@@ -25,14 +25,15 @@ ReadRobots = Callable[[URL], Awaitable[tuple[int, str]]]
 
 
 class RobotsReader:
-    """Rules by host, within one batch; what is read is kept in the hosts themselves, which outlive it.
+    """Rules by host, within one batch; what is read is kept in the book of hosts, which outlives it.
 
     Args:
         read: how a robots.txt is read.
     """
 
-    def __init__(self, config: FetchConfig, read: ReadRobots) -> None:
+    def __init__(self, config: FetchConfig, book: HostBook, read: ReadRobots) -> None:
         self._config = config
+        self._book = book
         self._read = read
         self._under_way: dict[str, asyncio.Task[RobotsRules]] = {}
 
@@ -51,7 +52,7 @@ class RobotsReader:
         task = self._under_way.get(place)
         if task is None:
             # A task of its own: the row that asked first may come to its end before the others.
-            task = self._under_way[place] = asyncio.create_task(self._load(url, host))
+            task = self._under_way[place] = asyncio.create_task(self._load(url))
             task.add_done_callback(lambda done: self._forget(place, done))
         rules = await asyncio.shield(task)
         rules.check(str(url))
@@ -63,7 +64,7 @@ class RobotsReader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _load(self, url: URL, host: Host) -> RobotsRules:
+    async def _load(self, url: URL) -> RobotsRules:
         try:
             # Half of a row's time, so that a robots.txt which does not end is told from an image which does not.
             async with asyncio.timeout(self._config.deadline_s / 2):
@@ -80,9 +81,10 @@ class RobotsReader:
                 blames_host=fault.blames_host,
             ) from fault
         rules, keep_s = self._rules(status, text)
-        # Parsed here, once, and not on the event loop: a large one takes a while.
-        host.interval_s = await asyncio.to_thread(lambda: rules.crawl_delay_s)
-        host.robots = (rules, time.monotonic() + keep_s)
+        if rules.text:
+            # Parsed here, once, and not on the event loop: a large one takes a while.
+            await asyncio.to_thread(rules.parse)
+        self._book.keep_robots(origin(url), rules, time.monotonic() + keep_s)
         return rules
 
     def _rules(self, status: int, text: str) -> tuple[RobotsRules, float]:

@@ -44,6 +44,10 @@ class RobotsRules:
         if self.text and not self._parsed.can_fetch(url, self.agent):
             raise FetchFault("robots_txt", f"robots.txt disallows it for '{self.agent}'")
 
+    def parse(self) -> None:
+        """Parse the text now; without this, the first check does."""
+        _ = self._parsed
+
     @property
     def crawl_delay_s(self) -> float:
         """The least seconds between requests that it asks for; 0 where it does not."""
