@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.commands.options import Address, Runner, RunnerKind, Workers, mapping, runner_values
+from jobs.commands.pictures import TerminalChoice
 
 
 class Unsure(StrEnum):
@@ -25,36 +26,66 @@ class SizeMismatch(StrEnum):
     resize_reference = "resize_reference"
 
 
+_MODES: dict[str, frozenset[str]] = {
+    "--report": frozenset({"report", "pairs", "output", "weighting", "max_weight"}),
+    "--tune": frozenset(
+        {"tune", "pairs", "output", "recipe", "parameter", "count", "seed", "terminal", "on_size_mismatch", "column"}
+        | {"image_root", "weighting", "max_weight"}
+    ),
+}
+_REVIEW, _REPORT, _TUNE = "Review", "Report", "Tuning"
+_ONLY_TUNE = frozenset({"count", "seed", "terminal"})
+
+
 def masks(
+    context: typer.Context,
     pairs: Annotated[
         Path,
         typer.Argument(help="A .jsonl or .parquet file, a folder of them, or a run folder.", show_default=False),
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="Run folder to write; run again on the same one to go on.", show_default=False),
+        typer.Option(
+            help="Run folder to write; run it again to go on. With --tune and --report: folder of the page.",
+            show_default=False,
+        ),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Mask recipe: robust (the default), seed or uniworld.")] = None,
     parameter: Annotated[
         list[str], typer.Option(help="A parameter of the recipe, NAME=VALUE; repeat it for several.")
     ] = [],  # noqa: B006
     compare: Annotated[
-        str | None, typer.Option(help="Build a second recipe's mask beside, and tell where the two disagree.")
+        str | None,
+        typer.Option(
+            help="Build a second recipe's mask beside, and tell where they disagree.", rich_help_panel=_REPORT
+        ),
     ] = None,
     review: Annotated[
-        Path | None, typer.Option(help="Marks of a curator (marks.jsonl): rows marked bad are rejected.")
+        Path | None,
+        typer.Option(help="Marks of a curator (marks.jsonl): rows marked bad are rejected.", rich_help_panel=_REVIEW),
     ] = None,
     unsure: Annotated[
-        Unsure | None, typer.Option(help="With --review, rows marked unsure; by default they are kept.")
+        Unsure | None,
+        typer.Option(help="What becomes of rows marked unsure; by default they are kept.", rich_help_panel=_REVIEW),
     ] = None,
     report: Annotated[
-        bool, typer.Option("--report", help="Only write the report, of a run folder or of shards, once more.")
+        bool,
+        typer.Option(
+            "--report", help="Only write the report once more, of a run folder or of shards.", rich_help_panel=_REPORT
+        ),
     ] = False,
     weighting: Annotated[
-        str | None, typer.Option(help="Weights in the report: by default logarithmic. See editmill preview --help.")
-    ] = None,
+        str,
+        typer.Option(
+            help="Weights told: uniform, linear, exponential_root, logarithmic or quadratic_root.",
+            rich_help_panel=_REPORT,
+        ),
+    ] = "logarithmic",
     max_weight: Annotated[
-        float | None, typer.Option(help="Cap of these weights; exponential_root needs one.", show_default=False)
+        float | None,
+        typer.Option(
+            help="Cap of these weights; exponential_root needs one.", show_default=False, rich_help_panel=_REPORT
+        ),
     ] = None,
     on_size_mismatch: Annotated[
         SizeMismatch | None, typer.Option(help="A pair whose images differ in size; by default it is rejected.")
@@ -68,6 +99,18 @@ def masks(
     image_root: Annotated[
         Path | None, typer.Option(help="JSONL: folder of the images; by default the file's own.")
     ] = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune", help="Try parameters on a few pairs, drawn again at every change.", rich_help_panel=_TUNE
+        ),
+    ] = False,
+    count: Annotated[int, typer.Option(min=1, max=50, help="How many pairs.", rich_help_panel=_TUNE)] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="Which pairs.", rich_help_panel=_TUNE)] = 0,
+    terminal: Annotated[
+        TerminalChoice,
+        typer.Option(help="Pictures in the terminal; auto tells by the environment.", rich_help_panel=_TUNE),
+    ] = TerminalChoice.auto,
     runner: Runner = RunnerKind.in_process,
     workers: Workers = None,
     address: Address = None,
@@ -79,56 +122,111 @@ def masks(
     outcomes/, and masks-report.html: status by source, how edited fraction, weight and confidence spread, the least
     confident masks and, with `--compare`, where two recipes disagree, with their pictures and keys.
 
+    **Tune.** `--tune` decodes a few pairs once and draws their masks in the terminal. Type `low_threshold=2.5` and they
+    are drawn again at once, with how far each mask moved; `parameters` lists what can be set, `recipe seed` changes the
+    recipe, `next` shows other pairs, `page` opens the same in a browser, `save FILE.yaml` keeps it for a pipeline, an
+    empty line ends and prints the command that masks everything in this way. The same lines are read from a pipe.
+
     **Review.** Mark samples good, bad or unsure on the page of `editmill preview`, save marks.jsonl, and give it back
     with `--review`: rows marked bad are rejected (reason `marked_bad`, with your note). PAIRS may be the pairs, or the
     run folder of their masks: those then stay as they are, unless you give an option that says how to build masks.
 
     Examples:
 
-        editmill masks pairs/ --output runs/masked --recipe uniworld --runner ray --workers 2
+        editmill masks pairs/ --tune --recipe robust --parameter low_threshold=2.5
+
+        editmill masks pairs/ --output runs/masked --compare uniworld --runner ray --workers 2
 
         editmill masks runs/masked --review marks.jsonl --output runs/reviewed
 
         editmill masks shards/pairs --report --output look --weighting linear
     """
-    from jobs.launch import given, launch
-    from jobs.pair_source import pair_source
-    from jobs.report.mask_report import MASK_REPORT, write_mask_report
-    from schemas.errors import ConfigError
-
-    building = {"--recipe": recipe, "--parameter": parameter, "--compare": compare, "--review": review}
+    _check_mode(context, tune, report)
+    parameters, columns = mapping("--parameter", parameter), mapping("--column", column)
+    sizes = None if on_size_mismatch is None else on_size_mismatch.value
     if report:
-        for option, value in building.items():
-            if value:
-                raise ConfigError(option, str(value), "does not belong to --report", "Leave out one of the two.")
-        typer.echo(f"report: {write_mask_report(pairs, output, weighting or 'logarithmic', max_weight)}")
-        return
-    if output is None:
-        raise ConfigError("--output", None, "is needed", "Name the run folder, as --output runs/masked.")
+        from jobs.report.mask_report import write_mask_report
 
-    if unsure is not None and review is None:
-        raise ConfigError("--unsure", unsure.value, "belongs to --review", "Name the marks, or leave it out.")
-    step: dict[str, Any] = given(
-        {
+        typer.echo(f"report: {write_mask_report(pairs, output, weighting, max_weight)}")
+    elif tune:
+        from jobs.samples.open import open_samples
+        from jobs.tune.loop import tune as run_loop
+        from jobs.tune.session import PAGE_NAME, TuneSession
+        from jobs.tune.settings import Settings
+
+        session = TuneSession(
+            open_samples(pairs, columns, image_root),
+            Settings(recipe or "robust").with_values(parameters),
+            count,
+            seed,
+            weighting,
+            max_weight,
+            {} if sizes is None else {"on_size_mismatch": sizes},
+            None if output is None else output / PAGE_NAME,
+        )
+        input_options = [part for text in column for part in ("--column", text)]
+        for option, value in (("--image-root", image_root), ("--on-size-mismatch", sizes)):
+            input_options += [] if value is None else [option, str(value)]
+        run_loop(session, terminal, ["editmill", "masks", str(pairs), *input_options])
+    else:
+        step = {
             "recipe": recipe,
-            "parameters": mapping("--parameter", parameter) or None,
+            "parameters": parameters or None,
             "compare": compare,
-            "on_size_mismatch": None if on_size_mismatch is None else on_size_mismatch.value,
+            "on_size_mismatch": sizes,
             "keep_statuses": keep_status or None,
         }
-    )
-    steps: list[dict[str, Any]] = [{"masks": step}]
-    if review is not None:
-        marks = {"marks": str(review), "unsure": None if unsure is None else unsure.value}
-        steps = ([] if _has_masks(pairs) and not step else steps) + [{"review": marks}]
-    config = {
-        "name": "masks",
-        "output": output,
-        "source": pair_source(pairs, mapping("--column", column), image_root),
-        "steps": steps,
-        "report": {"weighting": weighting, "max_weight": max_weight},
-        "runner": runner_values(runner, workers, address),
-    }
+        from jobs.pair_source import pair_source
+
+        steps = _steps(pairs, step, review, unsure)
+        settings = {"report": {"weighting": weighting, "max_weight": max_weight}}
+        _run(output, pair_source(pairs, columns, image_root), steps, settings, runner_values(runner, workers, address))
+
+
+def _check_mode(context: typer.Context, tune: bool, report: bool) -> None:
+    """Refuse options that the mode asked for would leave unheeded."""
+    from schemas.errors import ConfigError
+
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    modes = [mode for mode, is_on in (("--report", report), ("--tune", tune)) if is_on]
+    for name in given:
+        option = f"--{name.replace('_', '-')}"
+        if modes and name not in _MODES[modes[0]]:
+            raise ConfigError(
+                option, context.params[name], f"does not belong to {modes[0]}", "Leave out one of the two."
+            )
+        if not modes and name in _ONLY_TUNE:
+            raise ConfigError(option, context.params[name], "belongs to --tune", "Add --tune, or leave it out.")
+
+
+def _steps(pairs: Path, step: dict[str, Any], review: Path | None, unsure: Unsure | None) -> list[dict[str, Any]]:
+    from schemas.errors import ConfigError
+
+    if review is None:
+        if unsure is not None:
+            raise ConfigError("--unsure", unsure.value, "belongs to --review", "Name the marks, or leave it out.")
+        return [{"masks": step}]
+    marks = {"marks": str(review), "unsure": None if unsure is None else unsure.value}
+    is_asked = any(value is not None for value in step.values())
+    masking: list[dict[str, Any]] = [] if _has_masks(pairs) and not is_asked else [{"masks": step}]
+    return [*masking, {"review": marks}]
+
+
+def _run(
+    output: Path | None,
+    source: dict[str, Any],
+    steps: list[dict[str, Any]],
+    more: dict[str, Any],
+    runner: dict[str, Any],
+) -> None:
+    from jobs.launch import given, launch
+    from jobs.report.mask_report import MASK_REPORT
+    from schemas.errors import ConfigError
+
+    if output is None:
+        raise ConfigError("--output", None, "is needed", "Name the run folder, as --output runs/masked.")
+    config = {"name": "masks", "output": output, "source": source, "steps": steps, **more, "runner": runner}
     launch(given(config), "editmill masks")
     typer.echo(f"report: {output / MASK_REPORT}")
 
