@@ -109,7 +109,10 @@ class Img2dataset(Source[Img2datasetConfig]):
         index = samples_index(tar)
         columns = file_columns(table.schema, partition.path)
         own = [name for name in columns.names if name not in _NOT_OURS]
-        records = {name: as_record_column(name, table[columns.names[name]]) for name in own}
+        try:
+            records = {name: as_record_column(name, table[columns.names[name]]) for name in own}
+        except pa.ArrowInvalid as error:
+            raise _damaged(path, error) from error
         urls = records["url"].to_pylist()
         captions = records["caption"].to_pylist() if "caption" in records else [None] * table.num_rows
         details = [table[name].to_pylist() if name in table.column_names else [None] * len(urls) for name in _DETAILS]
@@ -201,8 +204,12 @@ def _rows(path: Path, partition: Partition) -> pa.Table:
         table = pq.read_table(path)
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(str(path), "its rows", f"cannot be read ({error})", "Fetch the file again.") from error
+        raise _damaged(path, error) from error
     return table.slice(partition.start, partition.stop - partition.start)
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(str(path), "its rows", f"cannot be read ({error})", "Fetch the file again.")
 
 
 def _stamp(path: Path) -> tuple[int, int]:

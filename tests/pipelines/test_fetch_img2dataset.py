@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hostile_server import jpeg
 from pipelines.source import Partition
 from pipelines.sources.img2dataset import Img2dataset, Img2datasetConfig
 from pipelines.step import StepResult
-from schemas.errors import InputError, SchemaError
+from schemas.errors import EditmillError, InputError, SchemaError
 from schemas.records import IMAGE_RECORD
 
 ROWS = 12
@@ -116,6 +117,25 @@ def test_what_the_tar_lacks_is_told(tmp_path: Path) -> None:
     assert kept[0] == 9 > kept[1] > kept[2] == kept[3] == 0
     (tmp_path / "00000.tar").unlink()
     assert read_all(source_of(tmp_path)).kept.num_rows == 0
+
+
+def test_damaged_files_are_an_error_or_reasons(tmp_path: Path) -> None:
+    write_shard(tmp_path, 0)
+    whole = {name: (tmp_path / name).read_bytes() for name in ("00000.parquet", "00000.tar")}
+    draw = random.Random(3)
+    for number in range(80):
+        name = draw.choice(list(whole))
+        data = bytearray(whole[name])
+        for _ in range(draw.choice((1, 5, 50))):
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        (tmp_path / name).write_bytes(data[: draw.randrange(len(data))] if number % 4 == 0 else data)
+        try:
+            result = read_all(source_of(tmp_path))
+        except EditmillError:
+            assert name == "00000.parquet"
+        else:
+            assert result.kept.num_rows + result.rejected.num_rows == ROWS
+        (tmp_path / name).write_bytes(whole[name])
 
 
 def test_other_image_formats_and_large_members(tmp_path: Path) -> None:
