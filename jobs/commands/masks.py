@@ -41,7 +41,9 @@ def masks(
     context: typer.Context,
     pairs: Annotated[
         Path,
-        typer.Argument(help="A .jsonl or .parquet file, a folder of them, or a run folder.", show_default=False),
+        typer.Argument(
+            help="A .jsonl or .parquet file, a folder of them, a run folder, or a packed folder.", show_default=False
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -118,9 +120,9 @@ def masks(
     """Add to each before/after pair the mask of what was edited (white = edited).
 
     Reads pairs (references, target, instruction) from JSONL with image files beside it, from Parquet with images
-    inside, or from an earlier run. Writes a run folder: EditSamples in records/, rejected pairs with their reason in
-    outcomes/, and masks-report.html: status by source, how edited fraction, weight and confidence spread, the least
-    confident masks and, with `--compare`, where two recipes disagree, with their pictures and keys.
+    inside, from an earlier run or from shards. Writes a run folder: EditSamples in records/, rejected pairs with their
+    reason in outcomes/, and masks-report.html: status by source, how edited fraction, weight and confidence spread, the
+    least confident masks and, with `--compare`, where two recipes disagree, with their pictures and keys.
 
     **Tune.** `--tune` decodes a few pairs once and draws their masks in the terminal. Type `low_threshold=2.5` and they
     are drawn again at once, with how far each mask moved; `parameters` lists what can be set, `recipe seed` changes the
@@ -128,8 +130,9 @@ def masks(
     empty line ends and prints the command that masks everything in this way. The same lines are read from a pipe.
 
     **Review.** Mark samples good, bad or unsure on the page of `editmill preview`, save marks.jsonl, and give it back
-    with `--review`: rows marked bad are rejected (reason `marked_bad`, with your note). PAIRS may be the pairs, or the
-    run folder of their masks: those then stay as they are, unless you give an option that says how to build masks.
+    with `--review`: rows marked bad are rejected (reason `marked_bad`, with your note). PAIRS may be the pairs, or a
+    run folder or shards that have masks: those then stay as they are, unless you give an option that says how to build
+    masks.
 
     Examples:
 
@@ -178,9 +181,10 @@ def masks(
         }
         from jobs.pair_source import pair_source
 
-        steps = _steps(pairs, step, review, unsure)
+        source = pair_source(pairs, columns, image_root)
+        steps = _steps(source, step, review, unsure)
         settings = {"report": {"weighting": weighting, "max_weight": max_weight}}
-        _run(output, pair_source(pairs, columns, image_root), steps, settings, runner_values(runner, workers, address))
+        _run(output, source, steps, settings, runner_values(runner, workers, address))
 
 
 def _check_mode(context: typer.Context, tune: bool, report: bool) -> None:
@@ -200,7 +204,9 @@ def _check_mode(context: typer.Context, tune: bool, report: bool) -> None:
             raise ConfigError(option, context.params[name], "belongs to --tune", "Add --tune, or leave it out.")
 
 
-def _steps(pairs: Path, step: dict[str, Any], review: Path | None, unsure: Unsure | None) -> list[dict[str, Any]]:
+def _steps(
+    source: dict[str, Any], step: dict[str, Any], review: Path | None, unsure: Unsure | None
+) -> list[dict[str, Any]]:
     from schemas.errors import ConfigError
 
     if review is None:
@@ -209,7 +215,7 @@ def _steps(pairs: Path, step: dict[str, Any], review: Path | None, unsure: Unsur
         return [{"masks": step}]
     marks = {"marks": str(review), "unsure": None if unsure is None else unsure.value}
     is_asked = any(value is not None for value in step.values())
-    masking: list[dict[str, Any]] = [] if _has_masks(pairs) and not is_asked else [{"masks": step}]
+    masking: list[dict[str, Any]] = [] if _has_masks(source) and not is_asked else [{"masks": step}]
     return [*masking, {"review": marks}]
 
 
@@ -231,8 +237,11 @@ def _run(
     typer.echo(f"report: {output / MASK_REPORT}")
 
 
-def _has_masks(pairs: Path) -> bool:
-    from jobs.launch import is_run_folder
-    from jobs.run_manifest import read_run_manifest
+def _has_masks(source: dict[str, Any]) -> bool:
+    from jobs.launch import given
+    from jobs.registry import make_source
 
-    return is_run_folder(pairs) and "mask" in read_run_manifest(pairs).columns
+    [(kind, values)] = source.items()
+    return kind in ("run_records", "packed_shards") and "mask" in (
+        make_source(kind, given(values), "editmill masks").columns() or ()
+    )

@@ -96,6 +96,19 @@ def test_bad_rows_are_rejected_with_the_note_and_the_masks_stay(masked: Path, pa
     ]
 
 
+def test_shards_are_reviewed_as_they_are(masked: Path, tmp_path: Path) -> None:
+    assert editmill("pack", masked, "--output", tmp_path / "shards").returncode == 0
+    first, *rest = keys(masked)
+    marks = write_marks(tmp_path / "marks.jsonl", {"key": first, "mark": "bad"})
+    done = editmill("masks", tmp_path / "shards", "--review", marks, "--output", tmp_path / "reviewed")
+    assert done.returncode == 0, done.stderr
+    assert sorted(keys(tmp_path / "reviewed")) == sorted(rest)
+    stored = {row["key"]: row["mask"]["bytes"] for row in table(masked, "records").to_pylist()}
+    for row in table(tmp_path / "reviewed", "records").to_pylist():
+        assert row["mask"]["bytes"] == stored[row["key"]] and row["mask_recipe"] == "seed"
+    assert "marked bad rejected" in (tmp_path / "reviewed" / "masks-report.html").read_text()
+
+
 def test_an_option_for_masks_builds_them_anew(masked: Path, tmp_path: Path) -> None:
     marks = write_marks(tmp_path / "marks.jsonl", {"key": keys(masked)[0], "mark": "bad"})
     done = editmill("masks", masked, "--review", marks, "--recipe", "uniworld", "--output", tmp_path / "anew")
