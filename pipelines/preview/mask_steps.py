@@ -109,7 +109,7 @@ def _mask_panel(title: str, before: _Bools, after: _Bools, side: int, is_grid: b
     if gained:
         legend.append((GAINED, f"+{percent(gained)}"))
     if dropped:
-        legend.append((DROPPED, f"\N{MINUS SIGN}{percent(dropped)}"))
+        legend.append((DROPPED, f"-{percent(dropped)}"))
     return Panel(title, _small(trace(before, after), side), tuple(legend), is_grid)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,27 +201,3 @@ def test_wrong_calls_are_told_before_anything_is_written(shards: Path, tmp_path:
 
 def test_text_for_a_terminal_is_one_harmless_line() -> None:
     assert plain("a\x1b[2J\nb\tc\x07 größer 杯\u202e") == "a[2J b c größer 杯"
-
-
-@pytest.mark.slow
-def test_a_browser_filters_and_sorts_the_page(shards: Path, tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-    if browser is None:
-        pytest.skip("no Chromium is installed")
-    page = write_preview(open_samples(shards), tmp_path / "look", PreviewOptions()).page
-    script = """<script>
-      document.querySelector('button[data-status="ok"]').click();
-      const order = document.getElementById("order");
-      order.value = "down";
-      order.dispatchEvent(new Event("change"));
-      const all = [...document.querySelectorAll("article")];
-      document.title = "shown=" + all.filter((card) => card.checkVisibility()).length
-        + " sorted=" + all.every((card, i) => i === 0 || all[i - 1].dataset.fraction >= card.dataset.fraction)
-        + " loaded=" + [...document.querySelectorAll("article img")].every((image) => image.complete);
-    </script></body>"""
-    page.write_text(page.read_text().replace("</body>", script))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--dump-dom"]
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    done = subprocess.run([browser, *flags, profile, page.as_uri()], capture_output=True, text=True, timeout=90)
-    assert "<title>shown=3 sorted=true loaded=true</title>" in done.stdout, done.stderr[-2000:]
