@@ -9,20 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import yaml
 
-from jobs.budget import BudgetSection, budget_error, over_budget
 from jobs.build import build_chain, resolved
 from jobs.chain import Chain
-from jobs.commits import Commit, CommittedFile, Finished
+from jobs.commits import CommittedFile
 from jobs.config import PipelineConfig
 from jobs.event_log import EventLog
 from jobs.forecast_file import Deviation, deviations
 from jobs.marks_met import MarksMet, marks_met
+from jobs.observer import Observer
 from jobs.places import check_places
 from jobs.progress import NoProgress, ProgressView
-from jobs.report.counts import StageCounts, Tally
+from jobs.report.counts import StageCounts
 from jobs.report.mask_report import MASK_REPORT, has_masks, report_of_run
 from jobs.report.run_page import run_page
 from jobs.run_folder import RunFolder
@@ -114,20 +113,16 @@ def run_pipeline(
         )
         log = EventLog(folder.log)
         log.write("run_begins", name=config.name, fingerprint=mark, partitions=len(partitions), pending=len(pending))
-        observer = _Observer([stage.name for stage in chain.plan.stages], log, view, config.budget, folder)
-        view.begin(observer.tally.names, len(partitions))
-        try:
-            with _mapper(config.runner, bool(pending) or config.pack is not None) as run_map:
-                run_chain(chain, folder, partitions, with_records, config.runner, observer)
-                counts = observer.tally.counts()
-                packed = (
-                    _pack(config, chain, folder, partitions, run_map, observer.packing) if counts[-1].kept else None
-                )
-        except EditmillError as error:
-            log.write("run_fails", error=str(error))
-            raise
-        finally:
-            view.end()
+        observer = Observer([stage.name for stage in chain.plan.stages], config, folder, log, view)
+        with (
+            observer.watching(len(partitions)),
+            _mapper(config.runner, bool(pending) or config.pack is not None) as run_map,
+        ):
+            run_chain(chain, folder, partitions, with_records, config.runner, observer)
+            counts = observer.tally.counts()
+            packed = None
+            if counts[-1].kept:
+                packed = _pack(config, chain, folder, partitions, run_map, observer.packing)
         manifest = finished_manifest(
             config, mark, chain, partitions, observer.tally, observer.finishes, counts, packed, folder
         )
@@ -146,73 +141,6 @@ def run_pipeline(
         log.write("run_ends", kept=report.kept, seconds=round(report.seconds, 3))
         return report
 
-
-class _Observer:
-    """Hears of every commit: counts it, logs it, shows it."""
-
-    def __init__(
-        self, stages: Sequence[str], log: EventLog, view: ProgressView, budget: BudgetSection, folder: RunFolder
-    ) -> None:
-        self.tally = Tally(stages)
-        self.finishes: dict[str, Finished] = {}
-        self._log, self._view, self._budget, self._folder = log, view, budget, folder
-        self._is_found_told = False
-
-    def committed(self, commit: Commit, found: bool) -> None:
-        """A stage is done for a partition."""
-        if not found:
-            self.tell_found()
-        self.tally.add(commit)
-        if not found:
-            self._log.write(
-                "committed",
-                stage=commit.stage,
-                position=commit.position,
-                partition=commit.partition,
-                rows_in=commit.rows_in,
-                kept=commit.kept,
-                rejected=commit.rejected,
-                seconds=commit.seconds,
-            )
-        self._view.committed(commit, found)
-
-    def tell_found(self) -> None:
-        """Log, once, what earlier starts had done of each stage."""
-        if not self._is_found_told:
-            self._is_found_told = True
-            self._log.write("found", stages=self.tally.so_far())
-
-    def packing(self, part: str, done: int, total: int) -> None:
-        """A piece of the pack is done."""
-        self.tell_found()
-        self._log.write("packing", part=part, done=done, total=total)
-        self._view.packing(part, done, total)
-
-    def finished(self, finish: Finished, found: bool) -> None:
-        """A partition went through the chain; with it the budget may be spent."""
-        self.finishes[finish.partition] = finish
-        if not self._budget.reasons:
-            return
-        stages = self.tally.so_far()
-        over = over_budget(self._budget, stages)
-        if over is not None:
-            raise budget_error(self._budget, stages, *over, self._examples(*over))
-
-    def _examples(self, stage: str, reason: str) -> list[str]:
-        """Sentences of a few rows that the stage rejected for the reason, the newest first."""
-        sentences: list[str] = []
-        for finish in reversed(self.finishes.values()):
-            if len(sentences) >= _EVIDENCE:
-                break
-            if finish.outcomes is not None:
-                table = self._folder.read_table(finish.outcomes)
-                chosen = table.filter((pc.field("step") == stage) & (pc.field("reason") == reason))
-                sentences += chosen["sentence"].to_pylist()
-        return sentences[:_EVIDENCE]
-
-
-_EVIDENCE = 3
-"""Rejected rows quoted where a budget is spent."""
 
 RunMap = Callable[..., Any]
 

@@ -25,6 +25,9 @@ class ProgressView(Protocol):
     def packing(self, stage: str, done: int, total: int) -> None:
         """How far the pack is."""
 
+    def stalled(self, seconds: float) -> None:
+        """Nothing was committed for so long."""
+
     def end(self) -> None:
         """Nothing more will come."""
 
@@ -39,6 +42,9 @@ class NoProgress:
         """Nothing."""
 
     def packing(self, stage: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def stalled(self, seconds: float) -> None:
         """Nothing."""
 
     def end(self) -> None:
@@ -81,6 +87,10 @@ class LineProgress:
         """A line at the end of each part of the pack."""
         if done == total:
             self.console.print(f"pack: {stage} {done:,}/{total:,}", highlight=False)
+
+    def stalled(self, seconds: float) -> None:
+        """A line."""
+        self.console.print(_stall_sentence(seconds), highlight=False)
 
     def end(self) -> None:
         """Nothing to tidy up."""
@@ -129,9 +139,17 @@ class BarProgress:
             self._pack[stage] = self._progress.add_task(f"pack: {stage}", total=total, rows="")
         self._progress.update(self._pack[stage], completed=done)
 
+    def stalled(self, seconds: float) -> None:
+        """A line above the bars."""
+        self._progress.console.print(_stall_sentence(seconds), style="yellow", highlight=False)
+
     def end(self) -> None:
         """Leave the bars as they stand."""
         self._progress.stop()
+
+
+def _stall_sentence(seconds: float) -> str:
+    return f"nothing was committed for {seconds / 60:.1f} min: a step may hang, or a partition is too large"
 
 
 def progress_for(console: Console) -> ProgressView:

@@ -25,6 +25,9 @@ class RunnerConfig(Config):
     object_store_mib: int = Field(default=1024, ge=100)
     """Ray: shared memory for partitions in flight, in MiB, where a cluster of its own is started."""
 
+    stall_minutes: float = Field(default=15.0, gt=0.0)
+    """Minutes without a committed partition after which the run says that it may hang; it goes on all the same."""
+
     @model_validator(mode="after")
     def _fits_kind(self) -> RunnerConfig:
         if self.kind == "in_process" and (self.workers not in (None, 1) or self.address is not None):
