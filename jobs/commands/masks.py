@@ -152,13 +152,15 @@ def masks(
 
         typer.echo(f"report: {write_mask_report(pairs, output, weighting, max_weight)}")
     elif tune:
+        from jobs.samples.files import FileSamples
         from jobs.samples.open import open_samples
         from jobs.tune.loop import tune as run_loop
         from jobs.tune.session import PAGE_NAME, TuneSession
         from jobs.tune.settings import Settings
 
+        samples = open_samples(pairs, columns, image_root)
         session = TuneSession(
-            open_samples(pairs, columns, image_root),
+            samples,
             Settings(recipe or "robust").with_values(parameters),
             count,
             seed,
@@ -170,7 +172,10 @@ def masks(
         input_options = [part for text in column for part in ("--column", text)]
         for option, value in (("--image-root", image_root), ("--on-size-mismatch", sizes)):
             input_options += [] if value is None else [option, str(value)]
-        run_loop(session, terminal, ["editmill", "masks", str(pairs), *input_options])
+        # Images that only their names make pairs have no instructions: they can be looked at, not masked for training.
+        is_listed = not isinstance(samples, FileSamples)
+        verb, end = ("masks", ["--output", "runs/masked"]) if is_listed else ("preview", [])
+        run_loop(session, terminal, ["editmill", verb, str(pairs), *input_options], end)
     else:
         step = {
             "recipe": recipe,

@@ -26,12 +26,12 @@ FAILED = 1
 """Exit code of a session fed from a pipe in which a command failed."""
 
 
-def tune(session: TuneSession, choice: TerminalChoice, call: list[str]) -> None:
+def tune(session: TuneSession, choice: TerminalChoice, before: list[str], after: list[str]) -> None:
     """Run a session to its end, and print the command that masks everything in the same way.
 
     Args:
         choice: how the terminal shows pictures.
-        call: the words of that command before the recipe, and after it `--output`.
+        before, after: the words of that command before and after the recipe.
 
     Raises:
         EditmillError: the session cannot begin.
@@ -61,7 +61,7 @@ def tune(session: TuneSession, choice: TerminalChoice, call: list[str]) -> None:
         else:
             typer.echo(done.text)
     session.write_page(reloads=False)
-    typer.echo(command_line([*call, *session.settings.options(), "--output", "runs/masked"]))
+    typer.echo(command_line([*before, *session.settings.options(), *after]))
     if failed and not is_asked:
         raise typer.Exit(FAILED)
 

@@ -72,6 +72,16 @@ def test_lines_from_a_pipe_are_done_one_by_one(pairs: Path, tmp_path: Path) -> N
     assert config["steps"][0]["masks"]["parameters"] == make_recipe("seed", given["parameters"]).parameters.as_json()
 
 
+def test_the_command_told_for_images_named_in_pairs_is_one_that_reads_them(pairs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "named"
+    folder.mkdir()
+    for side, name in (("before", "cat_src.png"), ("after", "cat_tgt.png")):
+        (folder / name).write_bytes((pairs / f"1-{side}.png").read_bytes())
+    done = piped(tmp_path, folder, "--recipe", "seed", "--parameter", "threshold=30")
+    words = shlex.split(done.stdout.splitlines()[-1])
+    assert words[1] == "preview" and editmill(*words[1:], cwd=tmp_path).returncode == 0
+
+
 def test_without_a_line_the_pairs_are_drawn_once(pairs: Path, tmp_path: Path) -> None:
     done = piped(tmp_path, pairs, "--count", 12)
     assert done.returncode == 0, done.stderr
