@@ -122,6 +122,25 @@ def step_of(concurrency: int, check: str) -> Callable[[list[str]], int]:
     return run
 
 
+_ready: list[Callable[[list[str]], int]] = []
+
+
+def _make_ready(concurrency: int) -> None:
+    _ready.append(step_of(concurrency, "decode"))
+
+
+def _work(urls: list[str]) -> int:
+    return _ready[0](urls)
+
+
+def by_workers(urls: list[str], workers: int, concurrency: int, repeats: int) -> float:
+    """Images a second of so many processes with a share of the rows each; their start is not counted."""
+    shares = [urls[place::workers] for place in range(workers)]
+    with multiprocessing.get_context("spawn").Pool(workers, _make_ready, (concurrency,)) as pool:
+        pool.map(_work, [share[:10] for share in shares], chunksize=1)
+        return rate(lambda: sum(pool.map(_work, shares, chunksize=1)), len(urls), repeats)
+
+
 def rate(call: Callable[[], int], images: int, repeats: int) -> float:
     """Images a second, median over `repeats`; every image must have come."""
     rates = []
@@ -160,6 +179,8 @@ def main() -> None:
         )
         ratios = f"{header / bare:.2f} {decode / bare:.2f}, {header / plain:.2f} {decode / plain:.2f}"
         print(f"{concurrency:>8} {bare:>12.0f} {header:>14.0f} {decode:>14.0f}   {ratios}")
+    one, two = (by_workers(urls, workers, 64, options.repeats) for workers in (1, 2))
+    print(f"\n64 at once, decoded: {one:.0f} images/s by one worker, {two:.0f} by two ({two / one:.2f} x)")
     server.kill()
     server.join()
 

@@ -12,11 +12,11 @@ from pipelines.fetch.faults import FetchFault
 
 MOST_BYTES = 500 * 1024
 """RFC 9309, 2.5: at least 500 KiB must be parsed; what comes after is not read."""
-_MOST_RULES = 20_000
 _LONGEST_LINE = 4096
 
 _AGENT_LINE = re.compile(r"\s*user[-\s]*agent\s*:?(.*)", re.IGNORECASE)
-_NOBODY = "user-agent: another-crawler"
+_AFTER_NAME = re.compile(r"[/*\s]")
+_NOBODY = "another-crawler"
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ class RobotsRules:
 
 
 def for_agent(text: str, agent: str) -> str:
-    """`text` with the groups of all other crawlers under one name, and bounded in lines.
+    """`text` with the groups of all other crawlers under one name, and without overlong lines.
 
     A parser keeps each rule for each crawler named above it, so that a file of half a megabyte could make it keep
-    hundreds of millions.
+    hundreds of millions. A version behind a name (`editmill/1.0`) does not count.
     """
     lines: list[str] = []
     for line in text.splitlines():
-        if len(lines) >= _MOST_RULES:
-            break
         named = _AGENT_LINE.match(line.partition("#")[0])
-        if named is not None and named[1].strip().lower() not in ("*", agent.lower()):
-            lines.append(_NOBODY)
+        if named is not None:
+            name = named[1].strip().lower()
+            ours = _AFTER_NAME.split(name, maxsplit=1)[0] == agent.lower()
+            lines.append(f"user-agent: {agent if ours else '*' if name == '*' else _NOBODY}")
         elif line.strip() and len(line) <= _LONGEST_LINE:
             lines.append(line)
     return "\n".join(lines)

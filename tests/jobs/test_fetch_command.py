@@ -112,6 +112,19 @@ def test_a_retry_goes_through_the_later_steps(server: Hostile, tmp_path: Path) -
     assert Path(str(manifest.shards)).resolve() == (tmp_path / "again" / "shards").resolve()
 
 
+def test_a_retry_of_a_retry(server: Hostile, tmp_path: Path) -> None:
+    metadata = write_metadata(tmp_path / "laion.parquet", server)
+    assert editmill("fetch", metadata, "--output", tmp_path / "run0", *OPTIONS).returncode == 0
+    for number, (wanted, code) in enumerate([("http_50?", 0), ("http_503", 1), ("http_5*", 0)]):
+        if number == 2:
+            server.extra.clear()
+        arguments = (tmp_path / f"run{number}", "--class", wanted, "--output", tmp_path / f"run{number + 1}")
+        done = editmill("retry-failed", *arguments)
+        assert done.returncode == code, done.stderr
+    counts = [read_run_manifest(tmp_path / f"run{number}").stages[-1] for number in range(4)]
+    assert [(stage.rows_in, stage.kept) for stage in counts] == [(10, 4), (3, 1), (2, 0), (2, 2)]
+
+
 def test_a_retry_that_cannot_be_is_said_first(server: Hostile, tmp_path: Path) -> None:
     metadata = write_metadata(tmp_path / "laion.parquet", server)
     assert editmill("fetch", metadata, "--output", tmp_path / "fetched", *OPTIONS).returncode == 0

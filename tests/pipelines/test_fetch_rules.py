@@ -106,6 +106,19 @@ def test_robots_txt_by_rfc_9309() -> None:
     for path in ("/private/open/x", "/b.gif?x", "/", "/no-mill/x"):
         others.check(f"http://h{path}")
     RobotsRules("editmill", "<html>not found</html>").check("http://h/x")
+    for name, disallowed in (
+        ("EDITMILL/1.0", True),
+        ("editmill*", True),
+        ("*", True),
+        ("editmill2", False),
+        ("", False),
+    ):
+        rules = RobotsRules("editmill", f"User-agent: {name}\nDisallow: /")
+        if disallowed:
+            with pytest.raises(FetchFault):
+                rules.check("http://h/x")
+        else:
+            rules.check("http://h/x")
 
 
 def test_a_robots_txt_cannot_keep_the_parser_busy() -> None:
@@ -115,7 +128,7 @@ def test_a_robots_txt_cannot_keep_the_parser_busy() -> None:
     rules = RobotsRules("editmill", text)
     rules.check("http://h/" + "a" * 4000)
     assert time.monotonic() - started < 5
-    assert for_agent("user-agent: editmill # it is us\nDisallow: /", "editmill").startswith("user-agent: editmill")
+    assert for_agent("User agent editmill # us\nDisallow: /", "editmill") == "user-agent: editmill\nDisallow: /"
 
 
 @pytest.mark.parametrize(
