@@ -110,7 +110,7 @@ def _keys(samples: Samples) -> list[str]:
 def _peek_row(row: Row, weighting: str, cap: float | None) -> Peek:
     lines = tuple(field_lines(row))
     try:
-        if is_masked(row) and row.get("references") is not None:
+        if is_masked(row):
             look = edit_look(row, weighting, cap)
             return Peek(lines, edit_card(look, weight_top([look])), look, ())
         if is_image(row.get("image")) and "captions" in row:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,15 +44,16 @@ class TableSamples(Samples):
 
     def keys(self) -> list[str] | None:
         """From their column alone, where the files have it."""
-        return self._column("key") if self._has_keys else None
+        keys: list[str] = self._columns("key")["key"].to_pylist() if self._has_keys else []
+        return keys if self._has_keys else None
 
     def statuses(self) -> Sequence[str | None]:
         """From their column alone, where the files have it."""
-        return self._column("mask_status") if self._is_masked else super().statuses()
+        return self._known["mask_status"].to_pylist() if self._is_masked else super().statuses()
 
     def fractions(self) -> Sequence[float | None]:
         """From their column alone, where the files have it."""
-        return self._column("edited_fraction") if self._is_masked else super().fractions()
+        return self._known["edited_fraction"].to_pylist() if self._is_masked else super().fractions()
 
     def rows(self, positions: Sequence[int]) -> Iterator[Row | Unreadable]:
         """Row groups without a wanted row are not read, the others a few rows at a time."""
@@ -67,15 +68,21 @@ class TableSamples(Samples):
         row: Row = table.to_pylist()[0]
         return row
 
-    def _column(self, name: str) -> list[Any]:
-        values: list[Any] = []
+    @cached_property
+    def _known(self) -> pa.Table:
+        return self._columns("mask_status", "edited_fraction")
+
+    def _columns(self, *names: str) -> pa.Table:
+        """These columns of all rows, and nothing else of the files."""
+        tables = []
         for path in self._paths:
             filesystem, inner = locate(path)
             try:
-                values += pq.read_table(inner, columns=[name], filesystem=filesystem)[name].to_pylist()
+                with filesystem.open_input_file(inner) as stream:
+                    tables.append(pq.ParquetFile(stream, pre_buffer=False).read(columns=list(names)).select(names))
             except (pa.ArrowException, OSError) as error:
                 raise damaged(path, 0, read_footer(path).num_row_groups, error) from error
-        return values
+        return pa.concat_tables(tables, promote_options="default")
 
 
 class RunSamples(TableSamples):

@@ -15,14 +15,15 @@ from pipelines.preview.weight_view import view_weights
 from pipelines.shards.members import chosen_caption
 from schemas.errors import RowRejected
 from schemas.images import HARD_MAX_PIXELS, decode_image, decode_mask
+from schemas.records import EDIT_SAMPLE
 
 REFUSED = "refused"
 """Name of the fact that says why a pair has no mask."""
 
 
 def is_masked(row: Mapping[str, Any]) -> bool:
-    """Whether a row is an edit sample with its mask, not a pair that waits for one."""
-    return row.get("mask") is not None and row.get("mask_status") is not None
+    """Whether a row is a whole edit sample, not a pair that waits for its mask."""
+    return all(row.get(column) is not None for column in EDIT_SAMPLE.required)
 
 
 def edit_look(row: Mapping[str, Any], weighting: str, cap: float | None = None, side: int = PANEL_SIDE) -> EditLook:

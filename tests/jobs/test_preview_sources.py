@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pair_files import write_pairs
+from pair_files import editmill, write_pairs
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -168,6 +168,15 @@ def test_wrong_calls_are_told_before_anything_is_written(pairs: Path, run: Path,
         result = call("preview", *arguments, "--output", tmp_path / "look")
         assert result.exit_code == 1 and words in str(result.exception), (words, result.exception)
     assert not (tmp_path / "look").exists()
+
+
+def test_the_real_command_shows_one_pair_and_refuses_in_one_line(pairs: Path, tmp_path: Path) -> None:
+    before, after, broken = (pairs / name for name in ("2-before.png", "2-after.png", f"{COUNT - 1}-after.png"))
+    done = editmill("preview", "--reference", before, "--target", after, "--terminal", "blocks", cwd=tmp_path)
+    assert done.returncode == 0 and "▀" in done.stdout and "components" in done.stdout, done.stderr
+    assert (tmp_path / "preview" / "contact-sheet.png").is_file()
+    refused = editmill("preview", "--reference", before, "--target", broken, cwd=tmp_path)
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1 and broken.name in refused.stderr
 
 
 def test_an_earlier_and_larger_preview_leaves_no_sheet_behind(run: Path, tmp_path: Path) -> None:

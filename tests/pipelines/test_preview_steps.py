@@ -75,6 +75,7 @@ def test_a_stored_sample_shows_the_steps_that_its_pair_shows(recipe: str, kind: 
     assert card.steps == stored.steps and card.recipe == recipe and card.edit_type == "recolour"
     assert card.source == "a set[31m" and card.weight is not None
     assert is_masked(sample(row, step)) and not is_masked(row)
+    assert not is_masked({**sample(row, step), "mask_recipe": None}), "a mask of unknown origin is built anew"
 
 
 def test_a_reference_of_another_size_is_treated_as_the_step_treated_it() -> None:
