@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 
 import typer
@@ -18,7 +19,7 @@ from jobs.tune.commands import Effect, answer
 from jobs.tune.drawing import COLUMNS
 from jobs.tune.session import TuneSession
 from jobs.tune.settings import command_line, parameter_rows
-from pipelines.preview.card import percent, weight_top
+from pipelines.preview.card import percent
 from pipelines.preview.strip import StripRow, edit_strip
 from schemas.errors import EditmillError
 
@@ -88,12 +89,13 @@ def _piped() -> Iterator[str]:
 
 def _show(session: TuneSession, choice: TerminalChoice, start: float) -> None:
     looks = [one.look for one in session.drawn]
-    top = weight_top(looks)
 
     def strips(width: int, characters: int) -> Iterator[tuple[str, list[StripRow]]]:
         for look in looks:
             told = "" if look.fraction is None else percent(look.fraction)
-            yield f"{look.key[:10]}  {look.status}  {told}  {look.instruction}", edit_strip(look, top, width)
+            # The table tells w: without the weight map the mask is drawn larger.
+            strip = edit_strip(replace(look, weights=None), 1.0, width, columns=3)
+            yield f"{look.key[:10]}  {look.status}  {told}  {look.instruction}", strip
 
     print_pictures(strips, choice)
     rows = [one.cells for one in session.drawn]
