@@ -65,8 +65,9 @@ class FetchConfig(Config):
     host_interval_s: float = Field(default=0.0, ge=0, le=3600)
     """Least seconds between the beginnings of two requests to one host, in each worker process; a `Crawl-delay` that is
     longer prevails."""
-    turn_timeout_s: Seconds = 300.0
-    """Most seconds that a row waits for its turn at a busy host, before its deadline begins (`host_busy`)."""
+    turn_timeout_s: Seconds = 120.0
+    """Most seconds that a row waits for its turn at a host that is busy or asked to be left alone, before its deadline
+    begins (`host_busy`)."""
     circuit_failures: int | None = Field(default=5, ge=1)
     """After so many faults in a row a host is left alone (`host_unavailable`); null: never."""
     circuit_open_s: Seconds = 60.0

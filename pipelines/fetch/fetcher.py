@@ -16,7 +16,7 @@ from pipelines.fetch.client import Answer, Client, open_client
 from pipelines.fetch.config import FetchConfig
 from pipelines.fetch.content import Content, look_at
 from pipelines.fetch.faults import FetchFault
-from pipelines.fetch.hosts import HostBook, Turns
+from pipelines.fetch.hosts import Host, HostBook, Turns
 from pipelines.fetch.names import GetAddressInfo
 from pipelines.fetch.robots import RobotsReader
 from pipelines.fetch.urls import by_turns, file_name, origin, parse_url, shown
@@ -43,7 +43,8 @@ class Fetched:
 
 
 class _Clock:
-    """The time of one row. It begins with the row's first turn, so that waiting for a busy host is not counted."""
+    """The time of one row. It begins with the row's first turn, so that waiting for a busy host is not counted; that
+    has an end of its own."""
 
     def __init__(self, config: FetchConfig) -> None:
         self._config = config
@@ -168,26 +169,32 @@ class Fetcher:
         """One request, in its turn at the host, as robots.txt allows."""
         try:
             async with asyncio.timeout_at(clock.end) as limit:
-                async with self._turns.turn(origin(url)) as host, self._slots:
-                    limit.reschedule(clock.start())
-                    try:
-                        await self._robots.check(url, host)
-                        await self._turns.pace(host, clock.end)
-                        answer = await self._client.get(url, self._budget)
-                    except FetchFault as fault:
-                        if fault.blames_host:
-                            self._turns.failed(host, fault)
-                        elif fault.reason not in _SAY_NOTHING:
-                            self._turns.succeeded(host)
-                        raise
-                    except asyncio.CancelledError:
-                        if clock.left_s() < _TICK_S:
-                            self._turns.failed(host, clock.fault())
-                        raise
-                    self._turns.succeeded(host)
-                    return answer
+                async with self._turns.turn(origin(url)) as host:
+                    await self._turns.pace(host, clock.end)
+                    async with self._slots:
+                        limit.reschedule(clock.start())
+                        return await self._ask(url, host, clock)
         except TimeoutError as error:
             raise clock.fault() from error
+
+    async def _ask(self, url: URL, host: Host, clock: _Clock) -> Answer:
+        """Ask the host, and note whether it is in order."""
+        try:
+            if await self._robots.check(url, host):
+                await self._turns.pace(host, clock.end)
+            answer = await self._client.get(url, self._budget)
+        except FetchFault as fault:
+            if fault.blames_host:
+                self._turns.failed(host, fault)
+            elif fault.reason not in _SAY_NOTHING:
+                self._turns.succeeded(host)
+            raise
+        except asyncio.CancelledError:
+            if clock.left_s() < _TICK_S:
+                self._turns.failed(host, clock.fault())
+            raise
+        self._turns.succeeded(host)
+        return answer
 
 
 _SAY_NOTHING = frozenset({"host_busy", "batch_full", "address_refused"})

@@ -118,7 +118,9 @@ class Turns:
         now = time.monotonic()
         start = max(now, host.next_at)
         if start > until:
-            raise FetchFault("host_busy", f"the host's next turn is {start - now:.1f} s away, past the row's deadline")
+            raise FetchFault(
+                "host_busy", f"the host's next turn is {start - now:.1f} s away, longer than the row may wait"
+            )
         host.next_at = start + max(self._config.host_interval_s, host.interval_s)
         if start > now:
             await asyncio.sleep(start - now)

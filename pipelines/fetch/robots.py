@@ -37,17 +37,17 @@ class RobotsReader:
         self._read = read
         self._under_way: dict[str, asyncio.Task[RobotsRules]] = {}
 
-    async def check(self, url: URL, host: Host) -> None:
-        """Check that robots.txt allows `url`.
+    async def check(self, url: URL, host: Host) -> bool:
+        """Check that robots.txt allows `url`; returns whether the host was asked for it just now.
 
         Raises:
             FetchFault: `robots_txt`, `robots_unreachable`; or why the host could not be reached.
         """
         if not self._config.robots_txt:
-            return
+            return False
         if host.robots is not None and time.monotonic() < host.robots[1]:
             host.robots[0].check(str(url))
-            return
+            return False
         place = origin(url)
         task = self._under_way.get(place)
         if task is None:
@@ -56,6 +56,7 @@ class RobotsReader:
             task.add_done_callback(lambda done: self._forget(place, done))
         rules = await asyncio.shield(task)
         rules.check(str(url))
+        return True
 
     async def close(self) -> None:
         """End what is under way."""

@@ -258,7 +258,7 @@ def test_few_requests_at_once_and_far_enough_apart(server: Hostile) -> None:
 
 def test_crawl_delay_and_impatience(server: Hostile) -> None:
     server.robots = answer(b"User-agent: *\nCrawl-delay: 50\n")
-    result = step_with()(rows([server.url(f"good{number}", "a.test") for number in range(3)]))
+    result = step_with(turn_timeout_s=1)(rows([server.url(f"good{number}", "a.test") for number in range(3)]))
     assert result.kept.num_rows == 1 and set(reasons(result).values()) == {"host_busy"}
     urls = [server.url(f"slow_{number}", "b.test") for number in range(9)]
     result = step_with(per_host=1, turn_timeout_s=0.3, robots_txt=False)(rows(list(urls)))
