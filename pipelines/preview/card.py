@@ -44,12 +44,12 @@ class Pair:
     Args:
         references: at least one; of any size.
         target: a picture.
-        mask: (H, W) bool of the target's size, True = edited.
+        mask: (H, W) bool of the target's size, True = edited; None where there is none.
     """
 
     references: tuple[Picture, ...]
     target: Picture
-    mask: npt.NDArray[np.bool_]
+    mask: npt.NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,10 @@ def edit_card(look: EditLook, top: float) -> Card:
     shown = references[0] if len(references) == 1 else montage(references, height, width, 4, _GAP_COLOUR)
     panels = [Panel("reference" if len(references) == 1 else "references", shown), Panel("target", look.target)]
     facts = list(look.facts)
-    weight, pair = None, None
+    weight = None
     if look.mask is not None:
         share = "" if look.fraction is None else f"{percent(look.fraction)} edited"
         panels.append(Panel("mask over target", mask_over(look.target, look.mask), ((MASK_COLOUR, share),)))
-        pair = Pair(look.references, look.target, look.mask)
         if look.weights is None:
             facts.insert(0, ("w", "none: smaller than one latent cell"))
     if look.weights is not None:
@@ -181,7 +180,7 @@ def edit_card(look: EditLook, top: float) -> Card:
         look.source,
         look.edit_type,
         look.recipe,
-        pair,
+        Pair(look.references, look.target, look.mask),
     )
 
 

@@ -131,13 +131,12 @@ def _panel_values(panel: Panel, shelf: PictureShelf) -> dict[str, Any]:
 
 def _pair_values(pair: Pair, shelf: PictureShelf) -> dict[str, Any]:
     height, width = pair.target.shape[:2]
-    outline, tint = mask_layers(pair.mask)
     references = [
         {"place": shelf.add(picture), "ratio": picture.shape[1] / picture.shape[0]} for picture in pair.references
     ]
     target = {"place": shelf.add(pair.target), "ratio": width / height}
-    layers = {"outline": shelf.add_file(outline, "png"), "tint": shelf.add_file(tint, "png")}
-    return {"references": references, "target": target, **layers}
+    layers = () if pair.mask is None else (shelf.add_file(layer, "png") for layer in mask_layers(pair.mask))
+    return {"references": references, "target": target, **dict(zip(("outline", "tint"), layers, strict=False))}
 
 
 def _json(value: Any) -> Markup:

@@ -24,7 +24,7 @@ def flat(colour: tuple[int, int, int], height: int = 60, width: int = 80) -> np.
     return np.full((height, width, 3), colour, np.uint8)
 
 
-def card(number: int, status: str = "ok", fraction: float = 0.1, text: str = "paint it", **fields: Any) -> Card:
+def card(number: int, status: str = "ok", fraction: float | None = 0.1, text: str = "paint it", **fields: Any) -> Card:
     mask = np.zeros((60, 80), bool)
     mask[10:30, 20:60] = True
     references = tuple(flat((230, 20, 30 + shade)) for shade in range(fields.pop("references", 1)))
@@ -35,16 +35,10 @@ def card(number: int, status: str = "ok", fraction: float = 0.1, text: str = "pa
     )
     steps = tuple(Panel(title, flat((9 * place, 0, 0))) for place, title in enumerate(STEPS))
     values = {
-        "confidence": 0.5,
-        "weight": 2.0,
-        "source": "one",
-        "edit_type": "add",
-        "recipe": "robust",
-    }
-    return Card(
-        f"{number:032x}", text, status, fraction, (), panels, steps,
-        pair=Pair(references, flat(BLUE), mask), **{**values, **fields},
-    )  # fmt: skip
+        "confidence": 0.5, "weight": 2.0, "source": "one", "edit_type": "add", "recipe": "robust",
+        "pair": Pair(references, flat(BLUE), mask), **fields,
+    }  # fmt: skip
+    return Card(f"{number:032x}", text, status, fraction, (), panels, steps, **values)
 
 
 CARDS = [

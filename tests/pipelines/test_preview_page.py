@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_visit import CARDS, RED, STEPS, Visit, card, flat, launched, visited, write_page
+from page_visit import BLUE, CARDS, RED, STEPS, Visit, card, flat, launched, visited, write_page
 from PIL import Image
 
 from pipelines.preview.card import Card, Pair, Panel
@@ -189,6 +189,18 @@ def test_several_references_are_chosen_from(browser: Any, tmp_path: Path) -> Non
         assert visit.page.inner_text("#focus .tag.left") == "reference 2"
 
 
+def test_a_pair_without_a_mask_is_compared_all_the_same(browser: Any, tmp_path: Path) -> None:
+    pair = Pair((flat(RED),), flat(BLUE), None)
+    refused = card(0, "size_mismatch", None, pair=pair, confidence=None, weight=None)
+    path = write_page(tmp_path, [refused, card(1)])
+    with visited(browser, path, "#slider=on&mask=tint&status=size_mismatch") as visit:
+        assert visit.shown() == [0]
+        assert share_of_red(visit, "#card-0 .stage") == pytest.approx(0.5, abs=0.03)
+        visit.press("f")
+        assert not visit.page.is_visible("#focus-overlay") and visit.page.is_visible("#focus .handle")
+        assert share_of_red(visit, "#focus-stage .stage") == pytest.approx(0.5, abs=0.03)
+
+
 HOSTILE = '</script><img src=x onerror="window.harmed = 1"><script>window.harmed = 2</script> {{ 7 * 7 }} <!--'
 
 
@@ -217,6 +229,8 @@ def test_a_page_of_captions_asks_for_no_marks(browser: Any, tmp_path: Path) -> N
         assert visit.shown() == [0, 1, 2] and visit.page.locator("[data-mark], #download, #slider, #steps").count() == 0
         visit.press("g", "j", "f", "j", "Escape", "s", "c", "m", "?", "?")
         assert visit.current() == 2
+        visit.press("k", "Tab", "Tab")
+        assert visit.current() == 2, "the card that Tab comes into is the current one"
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ function dress(position) {
     let layer = figure.querySelector("img.layer");
     const source = layerOf(position);
     if (!layer && isPlain && source) {
-      layer = make("img", { class: "layer", alt: "", style: `aspect-ratio: ${pair.target.ratio}` });
+      layer = make("img", { class: "layer", alt: "" });
       image.after(layer);
     }
     if (!layer) continue;
@@ -65,7 +65,7 @@ function addSlider(position) {
     stage.reference = reference;
     showPair(stage, position, reference);
   }));
-  articles[position].querySelector(".panels").prepend(make("figure", { class: "compare" }, stage.root, caption));
+  articles[position].querySelector(".panels").prepend(make("figure", { class: "compare", style: `--ratio: ${pair.target.ratio}` }, stage.root, caption));
   return stage;
 }
 
@@ -106,8 +106,8 @@ function setCurrent(position, scroll = true) {
   writeHash();
   if (!scroll) return;
   load(position);
-  const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  article.scrollIntoView({ block: "start", behavior: isStill || document.querySelector("dialog[open]") ? "instant" : "smooth" });
+  // At once: a smooth scroll lags behind one who steps quickly.
+  article.scrollIntoView({ block: "start", behavior: "instant" });
   if (!document.querySelector("dialog[open]")) article.focus({ preventScroll: true });
 }
 

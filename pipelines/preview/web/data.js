@@ -5,8 +5,11 @@ const page = JSON.parse(document.getElementById("data").textContent);
 const records = page.records.map((record, position) => ({ ...record, position }));
 const articles = records.map((record) => byId(`card-${record.position}`));
 
-/** What a person has set; `shown` holds the positions that pass the filters, in their order. */
-const settings = { slider: false, steps: false, overlay: "off", current: 0, shown: [] };
+/**
+ * What a person has set; `shown` holds the positions that pass the filters, in their order; `tabs` is whether the last
+ * key was Tab.
+ */
+const settings = { slider: false, steps: false, overlay: "off", current: 0, shown: [], tabs: false };
 
 function byId(id) {
   return document.getElementById(id);

@@ -6,7 +6,6 @@ const focusView = {
   views: [],
   chosen: "compare",
   reference: 0,
-  position: 0,
 
   build() {
     this.stage = new Stage({
@@ -15,8 +14,7 @@ const focusView = {
     });
     byId("focus-stage").prepend(this.stage.root);
     byId("focus").addEventListener("close", () => {
-      // Closing gives the focus back to the card that had it, and with it makes that one current.
-      setCurrent(this.position);
+      setCurrent(settings.current);
       document.body.append(byId("toast"));
     });
     byId("focus-close").addEventListener("click", () => byId("focus").close());
@@ -48,13 +46,13 @@ const focusView = {
       name: image.closest("button").dataset.view,
       place: Number(image.dataset.place),
       grid: image.classList.contains("grid"),
-      ratio: image.style.aspectRatio.split("/").reduce((width, height) => Number(width) / Number(height)),
+      ratio: Number(image.closest("figure").style.getPropertyValue("--ratio")),
       isStep: image.closest(".small") !== null,
       alt: image.alt,
       caption: image.closest("figure").querySelector("figcaption"),
     }));
     this.views = pair ? [{ name: "compare", place: pair.target.place, pair: true }, ...pictures] : pictures;
-    Object.assign(this, { position, reference: 0 });
+    this.reference = 0;
     byId("focus-title").textContent = records[position].text;
     byId("focus-facts").replaceChildren(...[...article.querySelector(".facts").children].map((fact) => fact.cloneNode(true)));
     byId("focus").dataset.status = article.dataset.status;
@@ -64,7 +62,7 @@ const focusView = {
       this.reference = at;
       this.refresh();
     }));
-    byId("focus-overlay").hidden = !pair?.outline;
+    byId("focus-overlay").hidden = pair?.outline === undefined;
     byId("focus-strip").replaceChildren(...this.views.map((view, at) => make("button", {
       type: "button", "data-at": at, class: view.isStep ? "step" : null, "aria-keyshortcuts": at < 9 ? String(at + 1) : null,
       onclick: () => this.choose(at),
@@ -94,7 +92,7 @@ const focusView = {
         layer: isOfPair ? layerOf(position) : null,
       });
     }
-    byId("focus-caption").replaceChildren(...(view.pair ? [HINT] : [...view.caption.children].map((part) => part.cloneNode(true))));
+    byId("focus-caption").replaceChildren(...(view.pair ? [make("span", { class: "hint" }, HINT)] : [...view.caption.children].map((part) => part.cloneNode(true))));
     for (const button of byId("focus-strip").children) button.setAttribute("aria-pressed", String(Number(button.dataset.at) === at));
     byId("focus-strip").children[at].scrollIntoView({ block: "nearest", inline: "nearest" });
     for (const button of byId("focus-overlay").children) button.setAttribute("aria-pressed", String(button.dataset.overlay === settings.overlay));

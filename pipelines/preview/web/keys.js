@@ -33,6 +33,7 @@ function noteField() {
 function press(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
   const { target, key } = event;
+  settings.tabs = key === "Tab";
   if (target.matches("input:not([type=range], [type=checkbox]), select, textarea")) {
     if ((key === "Enter" || key === "Escape") && !target.matches("select")) {
       event.preventDefault();

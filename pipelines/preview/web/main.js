@@ -65,7 +65,8 @@ for (const article of articles) {
   });
   article.addEventListener("pointerdown", () => setCurrent(positionOf(article), false));
   article.addEventListener("focusin", () => {
-    if (settings.current !== positionOf(article)) setCurrent(positionOf(article), false);
+    // Not where a dialog that closes gives the focus back to the card that had it.
+    if (settings.tabs && settings.current !== positionOf(article)) setCurrent(positionOf(article), false);
   });
 }
 byId("list").addEventListener("click", (event) => {

@@ -126,7 +126,7 @@ function buildRangeMenu(name) {
 function buildBar() {
   const has = (name) => records.some((record) => record[name] !== null);
   for (const [name, { label }] of Object.entries(SORTS)) {
-    if (has(name)) byId("sort").append(make("option", { value: name }, label));
+    if (has(name)) byId("sort").append(make("option", { value: name }, `by ${label}`));
   }
   byId("sort").addEventListener("change", (event) => {
     Object.assign(filters, { sort: event.target.value, descending: SORTS[event.target.value].descending });
