@@ -31,6 +31,7 @@ class Survey:
         rows_in: rows in the partition.
         rows: numbers of the rows that can be packed, ascending.
         keys: their keys.
+        sources: the data set that each comes from, or None.
         sizes: bytes of each as tar members, headers and padding included.
         digests: SHA-256 over each one's members, names and order included.
         rejected: outcomes of the other rows.
@@ -39,6 +40,7 @@ class Survey:
     rows_in: int
     rows: list[int]
     keys: list[str]
+    sources: list[str | None]
     sizes: list[int]
     digests: list[bytes]
     rejected: pa.Table
@@ -51,7 +53,7 @@ def survey(loader: Loader, config: PackConfig) -> Survey:
         SchemaError: the table is not the record that the config names.
     """
     table = typed_table(loader(), config.record_schema)
-    found = Survey(table.num_rows, [], [], [], [], rejections(STEP, VERSION, [], [], []))
+    found = Survey(table.num_rows, [], [], [], [], [], rejections(STEP, VERSION, [], [], []))
     refused: list[tuple[str, str, str, str | None]] = []
     for number in range(table.num_rows):
         row = row_of(table, number)
@@ -67,6 +69,7 @@ def survey(loader: Loader, config: PackConfig) -> Survey:
             digest.update(data)
         found.rows.append(number)
         found.keys.append(row["key"])
+        found.sources.append(row.get("source"))
         found.sizes.append(sample_bytes(members))
         found.digests.append(digest.digest())
     keys, reasons, sentences, sources = zip(*refused, strict=True) if refused else ((), (), (), ())
@@ -74,6 +77,7 @@ def survey(loader: Loader, config: PackConfig) -> Survey:
         found.rows_in,
         found.rows,
         found.keys,
+        found.sources,
         found.sizes,
         found.digests,
         rejections(STEP, VERSION, keys, reasons, sentences, sources),
@@ -89,11 +93,13 @@ def first_of_each_key(surveys: list[Survey]) -> tuple[list[Survey], pa.Table]:
     seen: set[str] = set()
     left: list[Survey] = []
     repeated: list[str] = []
+    sources: list[str | None] = []
     for one in surveys:
         fresh = []
         for position, key in enumerate(one.keys):
             if key in seen:
                 repeated.append(key)
+                sources.append(one.sources[position])
             else:
                 seen.add(key)
                 fresh.append(position)
@@ -102,6 +108,7 @@ def first_of_each_key(surveys: list[Survey]) -> tuple[list[Survey], pa.Table]:
                 one.rows_in,
                 [one.rows[position] for position in fresh],
                 [one.keys[position] for position in fresh],
+                [one.sources[position] for position in fresh],
                 [one.sizes[position] for position in fresh],
                 [one.digests[position] for position in fresh],
                 one.rejected,
@@ -109,7 +116,7 @@ def first_of_each_key(surveys: list[Survey]) -> tuple[list[Survey], pa.Table]:
         )
     count = len(repeated)
     sentence = "the same key stands earlier in the input; the first is kept"
-    return left, rejections(STEP, VERSION, repeated, ["duplicate_key"] * count, [sentence] * count)
+    return left, rejections(STEP, VERSION, repeated, ["duplicate_key"] * count, [sentence] * count, sources)
 
 
 def input_digest(surveys: list[Survey], rejected: pa.Table) -> str:
