@@ -7,7 +7,7 @@ const SORTS = {
   weight: { label: "weight w", descending: true, names: ["smallest first", "largest first"] },
   status: { label: "status", descending: false, names: ["ok first", "ok last"] },
   source: { label: "source", descending: false, names: ["a to z", "z to a"] },
-  position: { label: "place", descending: false, names: ["first first", "last first"] },
+  position: { label: "place", descending: false, names: ["in order", "reversed"] },
 };
 const FACETS = { status: "status", mark: "mark", source: "source", edit_type: "type", recipe: "recipe" };
 const RANGES = { confidence: "confidence", fraction: "edited" };

@@ -90,8 +90,10 @@ byId("unfold").addEventListener("click", () => {
 });
 addEventListener("hashchange", readHash);
 // A card that is stepped to comes to lie below the bar, however many lines that has.
-new ResizeObserver(([{ target }]) => {
-  document.documentElement.style.setProperty("--bar", getComputedStyle(target).position === "sticky" ? `${target.offsetHeight}px` : "0px");
+new ResizeObserver(() => {
+  const style = document.documentElement.style;
+  style.setProperty("--bar", `${byId("bar").offsetHeight}px`);
+  style.setProperty("--filters", `${byId("filters").offsetHeight + 14}px`);
 }).observe(byId("bar"));
 readHash();
 tellMarks(null);
