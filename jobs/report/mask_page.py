@@ -46,9 +46,7 @@ def mask_page(
     other = " and ".join(sorted(figures.others))
     intro = f"{figures.rows:,} rows: {figures.kept:,} kept with a mask by {recipes}, the others rejected with a reason."
     if other:
-        intro += (
-            f" {len(figures.ious):,} pairs were also masked by {other}, which is told here and stored nowhere else."
-        )
+        intro += f" {len(figures.ious):,} pairs were also masked by {other}, for comparison only."
     sections: list[Section] = [_status_table(figures)]
     if figures.fractions:
         sections += _spread(figures.fractions, weighting, formula, cap)
