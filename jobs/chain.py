@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines.source import Source
+from pipelines.dataset_step import DatasetStep
+from pipelines.source import Partition, Source
 from pipelines.step import Step
 from schemas.atomic import fingerprint
 from schemas.errors import ConfigError
@@ -54,6 +55,16 @@ class Chain:
     plan: Plan
     steps: tuple[Step[Any], ...]
 
+    def up_to(self, position: int) -> Chain:
+        """The beginning of the chain, without the stage at `position` and what follows."""
+        return Chain(Plan(self.plan.source, self.plan.stages[:position]), self.steps[: position - 1])
+
+    def with_step(self, position: int, step: Step[Any]) -> Chain:
+        """The chain with another step, of the same fingerprint, as the stage at `position`."""
+        steps = list(self.steps)
+        steps[position - 1] = step
+        return Chain(self.plan, tuple(steps))
+
 
 def make_chain(source: Source[Any], steps: Sequence[Step[Any]]) -> Chain:
     """The chain of `source` and `steps`, in order."""
@@ -62,6 +73,16 @@ def make_chain(source: Source[Any], steps: Sequence[Step[Any]]) -> Chain:
         chained = fingerprint([stages[-1].fingerprint, step.fingerprint()])
         stages.append(Stage(len(stages), step.name, step.version, chained))
     return Chain(Plan(source, tuple(stages)), tuple(steps))
+
+
+def over_partitions(chain: Chain, partitions: Sequence[Partition]) -> Chain:
+    """The chain for this very input: what a dataset step does with a partition depends on all of them."""
+    stages = list(chain.plan.stages[:1])
+    names = fingerprint([partition.name for partition in partitions])
+    for stage, step in zip(chain.plan.stages[1:], chain.steps, strict=True):
+        parts = [stages[-1].fingerprint, step.fingerprint(), *([names] if isinstance(step, DatasetStep) else [])]
+        stages.append(replace(stage, fingerprint=fingerprint(parts)))
+    return Chain(Plan(chain.plan.source, tuple(stages)), chain.steps)
 
 
 def check_columns(chain: Chain, provided: Sequence[str] | None) -> None:

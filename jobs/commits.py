@@ -73,10 +73,24 @@ class Finished(Config):
         return tuple(file for file in (self.records, self.outcomes) if file is not None)
 
 
-CommitT = TypeVar("CommitT", Commit, Finished)
+class Decision(Config):
+    """What a `DatasetStep` decided over all partitions."""
+
+    fingerprint: str
+    inputs: str
+    """Hash of what every partition's stages before it had committed; with others the decision is made again."""
+    table: CommittedFile
+
+    @property
+    def files(self) -> tuple[CommittedFile, ...]:
+        """The files the commit vouches for."""
+        return (self.table,)
 
 
-def write_commit(path: Path, commit: Commit | Finished) -> None:
+CommitT = TypeVar("CommitT", Commit, Finished, Decision)
+
+
+def write_commit(path: Path, commit: Commit | Finished | Decision) -> None:
     """Write a commit record, whole or not at all; the files it names must be durable already."""
     write_json(path, commit.as_json())
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from jobs.build import build_chain, resolved
-from jobs.chain import Chain
+from jobs.chain import Chain, over_partitions
 from jobs.commits import CommittedFile
 from jobs.config import PipelineConfig
 from jobs.event_log import EventLog
@@ -88,6 +88,7 @@ def run_pipeline(
     partitions = chain.plan.source.partitions()
     if not partitions:
         raise InputError(f"{where}: source", config.source, "has no partitions", "Check the path.")
+    chain = over_partitions(chain, partitions)
     folder = RunFolder(config.folder)
     view = progress or NoProgress()
     with_records = config.pack is None

@@ -34,11 +34,13 @@ SOURCES: dict[str, str] = {
 """Source name -> where its class is."""
 
 STEPS: dict[str, str] = {
+    "deduplicate": "pipelines.deduplicate.step:Deduplicate",
     "fetch": "pipelines.fetch.step:Fetch",
     "judge": "pipelines.judge.step:Judge",
     "local_images": "pipelines.local_images:LocalImages",
     "masks": "pipelines.masks.step:EditMasks",
     "pair_bounds": "pipelines.pair_bounds.step:PairBounds",
+    "perceptual_hash": "pipelines.deduplicate.hash_step:PerceptualHash",
     "recaption": "pipelines.recaption.step:Recaption",
     "review": "pipelines.review.step:Review",
 }

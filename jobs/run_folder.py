@@ -7,7 +7,8 @@
         outcomes/       PARTITION.parquet: every rejected row, with step, reason and sentence
         log.jsonl       events, one a line
         plan.json       what `editmill plan` expected, where it was asked
-        steps/          STAGE/PARTITION.FINGERPRINT.*: what each step added, committed partition by partition
+        steps/          STAGE/PARTITION.FINGERPRINT.*: what each step added, committed partition by partition;
+                        STAGE/decision.FINGERPRINT.*: what a dataset step decided over all of them
 
 A step's commit is a *delta*: the kept keys and only the columns the step added, so that images are not written again at
 every step. A table is the source's rows with the deltas applied in order.
@@ -27,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.chain import Plan, Stage
-from jobs.commits import Commit, CommittedFile, Finished, read_commit, write_commit
+from jobs.commits import Commit, CommittedFile, Decision, Finished, read_commit, write_commit
 from jobs.forecast_file import PLAN_NAME
 from schemas.atomic import fingerprint, remove_partials, write_bytes
 from schemas.errors import InputError
@@ -36,6 +37,8 @@ from schemas.outcomes import no_rejections, up_to_date
 
 LOCK = ".lock"
 """File in a run folder that is held with flock while a run works there."""
+DECISION = "decision"
+"""Stands in a file name where a partition's would, and is none's."""
 ROW_GROUP = 256
 """Rows in a row group: small, because rows hold images and viewers read whole row groups."""
 
@@ -140,6 +143,23 @@ class RunFolder:
         )
         write_commit(self._stem(stage, partition, ".json"), commit)
         return commit
+
+    def decision(self, stage: Stage) -> Decision | None:
+        """The valid decision of a dataset step's stage, or None."""
+        return read_commit(self._stem(stage, DECISION, ".json"), Decision, stage.fingerprint, self.path)
+
+    def write_decision(self, stage: Stage, inputs: str, table: pa.Table) -> Decision:
+        """Commit the decision of a dataset step's stage."""
+        written = self._write_table(self._stem(stage, DECISION, ".parquet"), table, exact=True)
+        decision = Decision(fingerprint=stage.fingerprint, inputs=inputs, table=written)
+        write_commit(self._stem(stage, DECISION, ".json"), decision)
+        return decision
+
+    def forget(self, stages: Sequence[Stage], partitions: Sequence[str]) -> None:
+        """Take back the commits of stages, so that their work is done again."""
+        for stage in stages:
+            for partition in partitions:
+                self._stem(stage, partition, ".json").unlink(missing_ok=True)
 
     def finished(self, plan: Plan, partition: str, with_records: bool) -> Finished | None:
         """The valid record of a partition's end, or None."""

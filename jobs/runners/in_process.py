@@ -14,12 +14,12 @@ from pipelines.step import Step
 
 
 def run_in_process(
-    chain: Chain, folder: RunFolder, partitions: Sequence[Partition], with_records: bool, listener: Listener
+    chain: Chain, folder: RunFolder, partitions: Sequence[Partition], with_records: bool | None, listener: Listener
 ) -> None:
     """Bring `partitions` through the chain. Models are loaded when the first row reaches them.
 
     Args:
-        with_records: whether to write the rows after the last step to `records/`.
+        with_records: whether to write the rows after the last step to `records/`; None where the chain goes on.
 
     Raises:
         EditmillError: of a source or a step; what was committed stays.
@@ -38,5 +38,6 @@ def run_in_process(
             table, commit = run_step(chain.plan, folder, partition, position, step, table)
             commits.append(commit)
             listener.committed(commit, found=False)
-        done = finish(chain.plan, folder, partition, tuple(commits), table if with_records else None)
-        listener.finished(done, found=False)
+        if with_records is not None:
+            done = finish(chain.plan, folder, partition, tuple(commits), table if with_records else None)
+            listener.finished(done, found=False)

@@ -15,3 +15,22 @@ class Listener(Protocol):
 
     def finished(self, finish: Finished, found: bool) -> None:
         """A partition went through the whole chain."""
+
+
+class Once:
+    """Tells a listener of each commit the first time only: runs with a dataset step go over partitions twice."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._told: set[tuple[str, int]] = set()
+
+    def committed(self, commit: Commit, found: bool) -> None:
+        """As `Listener.committed`."""
+        mark = (commit.partition, commit.position)
+        if mark not in self._told:
+            self._told.add(mark)
+            self._listener.committed(commit, found)
+
+    def finished(self, finish: Finished, found: bool) -> None:
+        """As `Listener.finished`."""
+        self._listener.finished(finish, found)

@@ -55,21 +55,21 @@ class _Job:
 
     plan: Plan
     folder: RunFolder
-    with_records: bool
+    with_records: bool | None
 
 
 def run_on_ray(
     chain: Chain,
     folder: RunFolder,
     partitions: Sequence[Partition],
-    with_records: bool,
+    with_records: bool | None,
     config: RunnerConfig,
     listener: Listener,
 ) -> None:
     """Bring `partitions` through the chain on the Ray session of this process (`ray_session`).
 
     Args:
-        with_records: whether to write the rows after the last step to `records/`.
+        with_records: whether to write the rows after the last step to `records/`; None where the chain goes on.
 
     Raises:
         EditmillError: of a source or a step, as it was raised in the worker; what was committed stays.
@@ -110,7 +110,8 @@ def run_on_ray(
             watch.tell(head.partition.name, (*head.found, *head.made))
             raise_error(row["error"])
             watch.close(head.partition.name)
-            listener.finished(_finished(job, head.partition.name), found=False)
+            if with_records is not None:
+                listener.finished(_finished(job, head.partition.name, with_records), found=False)
 
 
 def _shares(cores: int, models: int) -> tuple[float, float, int]:
@@ -127,8 +128,8 @@ def _shares(cores: int, models: int) -> tuple[float, float, int]:
     return min(1.0, cores / 2), actor, pool
 
 
-def _finished(job: _Job, partition: str) -> Finished:
-    done = job.folder.finished(job.plan, partition, job.with_records)
+def _finished(job: _Job, partition: str, with_records: bool) -> Finished:
+    done = job.folder.finished(job.plan, partition, with_records)
     if done is None:
         raise ContractError(
             "run folder",
@@ -190,6 +191,8 @@ def _finish(batch: pa.Table, job: _Job) -> pa.Table:
     if batch["error"][0].as_py():
         return batch
     head: _Head = pickle.loads(batch["head"][0].as_py())
+    if job.with_records is None:
+        return _row(head)
     try:
         table = _table(batch) if job.with_records else None
         finish(job.plan, job.folder, head.partition, (*head.found, *head.made), table)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from jobs.chain import Chain
 from jobs.commits import Commit, Finished
+from jobs.decisions import RunMap, with_decision
 from jobs.run_folder import RunFolder
 from jobs.runners.config import RunnerConfig
 from jobs.runners.in_process import run_in_process
-from jobs.runners.listener import Listener
+from jobs.runners.listener import Listener, Once
+from pipelines.dataset_step import DatasetStep
 from pipelines.source import Partition
 
 
@@ -23,6 +26,8 @@ def run_chain(
 ) -> int:
     """Bring every partition through the chain, and commit each step of each as it is done.
 
+    Before each dataset step all partitions come together: it is decided once, and they go on.
+
     Args:
         with_records: whether to write the rows after the last step to `records/`.
 
@@ -32,26 +37,80 @@ def run_chain(
     Raises:
         EditmillError: of a source or a step, under every runner the same; what was committed stays.
     """
+    once = Once(listener)
+    worked: set[str] = set()
+    # A dataset step needs every partition to have come to it.
+    barriers = [place for place, step in enumerate(chain.steps, start=1) if isinstance(step, DatasetStep)]
+    with ExitStack() as session:
+        for end in (*barriers, len(chain.plan.stages)):
+            is_last = end == len(chain.plan.stages)
+            pending = _not_yet(chain, folder, partitions, end, with_records if is_last else None, once)
+            worked.update(partition.name for partition in pending)
+            if pending:
+                _run(chain.up_to(end), folder, pending, with_records if is_last else None, runner, once, session)
+            if not is_last and (pending or _is_open(chain, folder, partitions, end)):
+                run_map = _run_map(runner, session)
+                chain = with_decision(chain, folder, partitions, end, run_map)
+    return len(worked)
+
+
+def _not_yet(
+    chain: Chain,
+    folder: RunFolder,
+    partitions: Sequence[Partition],
+    end: int,
+    with_records: bool | None,
+    listener: Listener,
+) -> list[Partition]:
+    """The partitions that are not yet before the stage at `end`, or, with `with_records`, not yet finished; tells of
+    what is committed of the others."""
     pending = []
     for partition in partitions:
-        done, commits = _state(chain, folder, partition, with_records)
-        if done is None:
+        commits = folder.commits(chain.plan.stages[:end], partition.name)
+        finish = None
+        if len(commits) == end and with_records is not None:
+            finish = folder.finished(chain.plan, partition.name, with_records)
+        if len(commits) < end or (with_records is not None and finish is None):
             pending.append(partition)
             continue
         for commit in commits:
             listener.committed(commit, found=True)
-        listener.finished(done, found=True)
-    if not pending:
-        return 0
+        if finish is not None:
+            listener.finished(finish, found=True)
+    return pending
+
+
+def _is_open(chain: Chain, folder: RunFolder, partitions: Sequence[Partition], position: int) -> bool:
+    stage = chain.plan.stages[position]
+    return any(folder.commit(stage, partition.name) is None for partition in partitions)
+
+
+def _run(
+    chain: Chain,
+    folder: RunFolder,
+    partitions: Sequence[Partition],
+    with_records: bool | None,
+    runner: RunnerConfig,
+    listener: Listener,
+    session: ExitStack,
+) -> None:
     if runner.kind == "ray":
         from jobs.runners.ray_data import run_on_ray
         from jobs.runners.ray_session import ray_session
 
-        with ray_session(runner):
-            run_on_ray(chain, folder, pending, with_records, runner, listener)
+        session.enter_context(ray_session(runner))
+        run_on_ray(chain, folder, partitions, with_records, runner, listener)
     else:
-        run_in_process(chain, folder, pending, with_records, listener)
-    return len(pending)
+        run_in_process(chain, folder, partitions, with_records, listener)
+
+
+def _run_map(runner: RunnerConfig, session: ExitStack) -> RunMap:
+    if runner.kind == "in_process":
+        return map
+    from jobs.runners.ray_session import ray_map, ray_session
+
+    session.enter_context(ray_session(runner))
+    return ray_map
 
 
 def find_pending(

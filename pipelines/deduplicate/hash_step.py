@@ -34,6 +34,11 @@ IMAGE_HASHES = pa.field(
 first bytes of the SHA-256 of its bytes, and its perceptual hash (null where the image is flat)."""
 
 
+INSTRUCTION_MARK = pa.field("instruction_mark", pa.binary(8))
+"""Of an edit pair, equal for instructions that differ only in case, white space or a full stop at the end; else null.
+It stands beside the hashes so that finding duplicates reads nothing but what this step wrote."""
+
+
 class PerceptualHashConfig(Config):
     """Config of the step `perceptual_hash`."""
 
@@ -51,18 +56,22 @@ class PerceptualHashConfig(Config):
 
 
 class PerceptualHash(RowStep[PerceptualHashConfig]):
-    """Adds `image_hashes`. Reasons: `image_missing`, and those of `schemas.images`."""
+    """Adds `image_hashes` and, of edit pairs, `instruction_mark`.
+
+    Reasons: `image_missing`, and those of `schemas.images`.
+    """
 
     name: ClassVar[str] = "perceptual_hash"
     version: ClassVar[int] = 1
     config_class: ClassVar[type[Config]] = PerceptualHashConfig
-    needs: ClassVar[tuple[str, ...]] = ("references", "target")
-    adds: ClassVar[pa.Schema] = pa.schema([IMAGE_HASHES])
+    needs: ClassVar[tuple[str, ...]] = ("references", "target", "instruction")
+    adds: ClassVar[pa.Schema] = pa.schema([IMAGE_HASHES, INSTRUCTION_MARK])
 
     def __init__(self, config: PerceptualHashConfig) -> None:
         super().__init__(config)
         # What this very step needs are the columns its config names.
-        vars(self)["needs"] = config.columns
+        self._is_pair = "target" in config.columns
+        vars(self)["needs"] = (*config.columns, *(("instruction",) if self._is_pair else ()))
 
     def setup(self) -> None:
         """Keep OpenCV to one thread: cores are given out once, by whoever runs the steps."""
@@ -76,7 +85,14 @@ class PerceptualHash(RowStep[PerceptualHashConfig]):
             pixels = decode_image(data, max_pixels=self.config.max_pixels)
             content = hashlib.sha256(data or b"").digest()[:CONTENT_BYTES]
             hashes.append({"column": column, "content": content, "perceptual": perceptual_hash(pixels)})
-        return {IMAGE_HASHES.name: hashes}
+        mark = instruction_mark(row["instruction"]) if self._is_pair else None
+        return {IMAGE_HASHES.name: hashes, INSTRUCTION_MARK.name: mark}
+
+
+def instruction_mark(instruction: str | None) -> bytes:
+    """The value of `instruction_mark` for an instruction."""
+    words = " ".join((instruction or "").casefold().split()).rstrip(".")
+    return hashlib.sha256(words.encode()).digest()[:8]
 
 
 def _images(row: Mapping[str, Any], columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any] | None]]:

@@ -12,13 +12,12 @@ from pydantic import Field
 
 from pipelines.dataset_step import DatasetStep
 from pipelines.deduplicate.hamming import I64, MAX_RADIUS
-from pipelines.deduplicate.hash_step import CONTENT_BYTES, IMAGE_HASHES
+from pipelines.deduplicate.hash_step import CONTENT_BYTES, IMAGE_HASHES, INSTRUCTION_MARK
 from pipelines.deduplicate.keep_first import keep_first
 from pipelines.deduplicate.survey import (
     Images,
     image_points,
     images_of,
-    instruction_mark,
     row_points,
     rows_with_flat_images,
 )
@@ -63,16 +62,13 @@ class Deduplicate(DatasetStep[DeduplicateConfig]):
     def __init__(self, config: DeduplicateConfig) -> None:
         super().__init__(config)
         # What this very step needs is what its config compares and prefers.
-        instruction = ("instruction",) if config.match == "edit" else ()
+        instruction = (INSTRUCTION_MARK.name,) if config.match == "edit" else ()
         scores = () if config.prefer_score is None else ("judge_scores",)
         vars(self)["needs"] = (IMAGE_HASHES.name, *instruction, *scores)
 
     def survey(self, table: pa.Table) -> pa.Table:
         """Key, hashes, a mark of the instruction, the preferred score."""
-        columns = {"key": table["key"], IMAGE_HASHES.name: table[IMAGE_HASHES.name]}
-        if self.config.match == "edit":
-            marks = [instruction_mark(instruction) for instruction in table["instruction"].to_pylist()]
-            columns["instruction"] = pa.array(marks, pa.binary(8))
+        columns = {name: table[name] for name in ("key", *self.needs) if name != "judge_scores"}
         if self.config.prefer_score is not None:
             scores = [dict(scores or ()).get(self.config.prefer_score) for scores in table["judge_scores"].to_pylist()]
             columns["score"] = pa.array(scores, pa.float32())
@@ -86,7 +82,7 @@ class Deduplicate(DatasetStep[DeduplicateConfig]):
         surveys = surveys.take(pc.sort_indices(surveys, sort_keys=order))
         surveys = _first_of_each_key(surveys)
         images = images_of(surveys[IMAGE_HASHES.name], only="target" if self.config.match == "target" else None)
-        marks = surveys["instruction"].to_pylist() if "instruction" in surveys.column_names else [b""] * len(images)
+        marks = surveys[INSTRUCTION_MARK.name].to_pylist() if self.config.match == "edit" else [b""] * len(images)
         if self.config.match == "any_image":
             verdicts = keep_first(image_points(images), len(images), self.config.radius)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,9 +91,3 @@ def rows_with_flat_images(images: Images) -> npt.NDArray[np.bool_]:
     flat_before = np.concatenate([np.zeros(1, np.int64), np.cumsum(images.flat)])
     has_flat = np.diff(flat_before[images.start]) > 0
     return np.asarray(has_flat | (np.diff(images.start) == 0))
-
-
-def instruction_mark(instruction: str | None) -> bytes:
-    """8 bytes, equal for instructions that differ only in case, white space or a full stop at the end."""
-    words = " ".join((instruction or "").casefold().split()).rstrip(".")
-    return hashlib.sha256(words.encode()).digest()[:8]

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.commits import Commit, Finished
+from pipelines.dataset_step import DatasetStep
 from pipelines.source import Partition, Source
 from pipelines.step import RowStep, Step, StepResult
 from schemas.config import Config
@@ -113,6 +115,44 @@ class Offset(Step[OffsetConfig]):
         kept = table.set_column(table.column_names.index("square"), "square", pa.array(rows, pa.int64()))
         return StepResult(
             kept.append_column("process", pa.array(alive, pa.bool_())), rejections("offset", 1, [], [], [])
+        )
+
+
+class TopConfig(Config):
+    """How many."""
+
+    count: int = 10
+
+
+class Top(DatasetStep[TopConfig]):
+    """Keeps the rows with the largest squares of all partitions."""
+
+    name = "top"
+    version = 1
+    config_class = TopConfig
+    needs = ("square",)
+    adds = pa.schema([])
+    decisions: ClassVar[list[int]] = []
+    """The bounds decided in this process."""
+
+    def survey(self, table: pa.Table) -> pa.Table:
+        return table.select(["square"])
+
+    def decide(self, surveys: pa.Table) -> pa.Table:
+        bound = sorted(surveys["square"].to_pylist())[-self.config.count :][0]
+        Top.decisions.append(bound)
+        return pa.table({"bound": [bound]})
+
+    def part(self, table: pa.Table, decision: pa.Table) -> StepResult:
+        bound = decision["bound"][0].as_py()
+        low = [
+            key for key, square in zip(*table.select(["key", "square"]).columns, strict=True) if square.as_py() < bound
+        ]
+        keys = [key.as_py() for key in low]
+        high = pc.greater_equal(table["square"], bound)
+        sentences = [f"the square is under {bound}"] * len(keys)
+        return StepResult(
+            table.filter(high), rejections(self.name, self.version, keys, ["not_at_the_top"] * len(keys), sentences)
         )
 
 

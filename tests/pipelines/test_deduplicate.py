@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines.deduplicate.hamming import MAX_RADIUS, Points, choose_bands, distances
-from pipelines.deduplicate.hash_step import IMAGE_HASHES, PerceptualHash, PerceptualHashConfig
+from pipelines.deduplicate.hash_step import (
+    IMAGE_HASHES,
+    INSTRUCTION_MARK,
+    PerceptualHash,
+    PerceptualHashConfig,
+    instruction_mark,
+)
 from pipelines.deduplicate.keep_first import keep_first
 from pipelines.deduplicate.perceptual_hash import perceptual_hash
 from pipelines.deduplicate.step import Deduplicate, DeduplicateConfig
@@ -126,14 +132,20 @@ def row(key: int, *hashes: int | None, instruction: str = "make it blue", **valu
         {"column": column, "content": hashlib.sha256(repr(file).encode()).digest()[:16], "perceptual": value}
         for column, value, file in zip(columns, hashes, files, strict=True)
     ]
-    return {"key": f"{key:032x}", "image_hashes": entries, "instruction": instruction, "judge_scores": None, **values}
+    return {
+        "key": f"{key:032x}",
+        "image_hashes": entries,
+        "instruction_mark": instruction_mark(instruction),
+        "judge_scores": None,
+        **values,
+    }
 
 
 SCHEMA = pa.schema(
     [
         pa.field("key", pa.string()),
         IMAGE_HASHES,
-        pa.field("instruction", pa.string()),
+        INSTRUCTION_MARK,
         EDIT_SAMPLE.fields.field("judge_scores"),
     ]
 )
@@ -255,6 +267,7 @@ def test_hashes_are_added_to_rows_and_faults_are_rows(tmp_path: Any) -> None:
                 [[{"bytes": data, "path": "a"}] for data in (image, other, b"no image")] + [[]], pa.list_(IMAGE_TYPE)
             ),
             "target": pa.array([{"bytes": other, "path": "b"}] * 4, IMAGE_TYPE),
+            "instruction": ["Make it blue."] * 4,
         }
     )
     step = PerceptualHash(parse_config(PerceptualHashConfig, {}, "perceptual_hash"))
@@ -264,6 +277,12 @@ def test_hashes_are_added_to_rows_and_faults_are_rows(tmp_path: Any) -> None:
     assert [entry["column"] for entry in first] == ["references", "target"]
     assert first[0]["perceptual"] == hash_of(scene(0))
     assert second[0] == {**first[1], "column": "references"}
+    assert result.kept["instruction_mark"].to_pylist() == [instruction_mark("make it  blue")] * 2
+    single = PerceptualHash(parse_config(PerceptualHashConfig, {"columns": ["target"]}, "perceptual_hash"))
+    assert [len(row) for row in single(table).kept["image_hashes"].to_pylist()] == [1] * 4
+    of_records = PerceptualHash(parse_config(PerceptualHashConfig, {"columns": ["image"]}, "perceptual_hash"))
+    records = of_records(pa.table({"key": table["key"], "image": table["target"]})).kept
+    assert records["instruction_mark"].null_count == 4
 
 
 def test_without_a_decision_or_a_column_it_says_so() -> None:
