@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from schemas.atomic import write_json
 from schemas.config import Config
@@ -38,10 +38,12 @@ class Commit(Config):
     kept: int
     rejected: dict[str, int]
     """Reason -> rows. rows_in = kept + the sum of these."""
+    figures: dict[str, int] = Field(default_factory=dict)
+    """What else the stage had to tell, as numbers that add up over partitions."""
     delta: CommittedFile
     """The kept keys, in order, and the columns that the step added."""
     outcomes: CommittedFile | None
-    """The rejected rows; None where there are none."""
+    """Rejected rows; None where there are none. Fewer than `rejected` has where a source only counts most of them."""
     seconds: float
     """Wall time of the work, without waiting."""
 

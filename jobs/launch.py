@@ -70,6 +70,10 @@ def tell(report: RunReport, console: Console) -> None:
     for row in counts_rows(report.counts):
         table.add_row(*row)
     console.print(table)
+    for count in report.counts:
+        if count.figures:
+            told = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in count.figures.items())
+            typer.echo(f"{count.name}: {told}")
     done = f"done in {report.seconds:.1f} s" if report.did_work else "finished before: nothing to do"
     typer.echo(f"{done}; run folder: {report.folder}")
     if report.shards is not None:

@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from jobs.chain import Plan, Stage
 from jobs.commits import Commit, CommittedFile, Decision, Finished, read_commit, write_commit
 from jobs.forecast_file import PLAN_NAME
+from pipelines.step import StepResult
 from schemas.atomic import fingerprint, remove_partials, write_bytes
 from schemas.errors import InputError
 from schemas.folders import check_can_be_folder, check_holds_only
@@ -121,23 +122,27 @@ class RunFolder:
             done.append(commit)
         return done
 
-    def write_stage(
-        self, stage: Stage, partition: str, rows_in: int, delta: pa.Table, rejected: pa.Table, seconds: float
-    ) -> Commit:
-        """Commit a stage for a partition: the files first, the record that vouches for them last."""
+    def write_stage(self, stage: Stage, partition: str, result: StepResult, seconds: float) -> Commit:
+        """Commit a stage for a partition: the files first, the record that vouches for them last.
+
+        Args:
+            result: of the stage; its kept rows with their keys and what the stage added, no more.
+        """
         outcomes = None
-        if rejected.num_rows:
-            outcomes = self._write_table(self._stem(stage, partition, ".outcomes.parquet"), rejected)
+        if result.rejected.num_rows:
+            outcomes = self._write_table(self._stem(stage, partition, ".outcomes.parquet"), result.rejected)
+        rejected = Counter(result.rejected["reason"].to_pylist()) + Counter(result.counted)
         commit = Commit(
             partition=partition,
             position=stage.position,
             stage=stage.name,
             version=stage.version,
             fingerprint=stage.fingerprint,
-            rows_in=rows_in,
-            kept=delta.num_rows,
-            rejected=dict(sorted(Counter(rejected["reason"].to_pylist()).items())),
-            delta=self._write_table(self._stem(stage, partition, ".delta.parquet"), delta, exact=True),
+            rows_in=result.rows,
+            kept=result.kept.num_rows,
+            rejected=dict(sorted(rejected.items())),
+            figures=dict(result.figures),
+            delta=self._write_table(self._stem(stage, partition, ".delta.parquet"), result.kept, exact=True),
             outcomes=outcomes,
             seconds=round(seconds, 3),
         )

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from jobs.commits import CommittedFile
 from schemas.atomic import write_json
@@ -26,6 +26,8 @@ class StageEntry(Config):
     kept: int
     rejected: dict[str, int]
     """Reason -> rows. rows_in = kept + the sum of these."""
+    figures: dict[str, int] = Field(default_factory=dict)
+    """What else the stage had to tell."""
 
 
 class PartitionEntry(Config):

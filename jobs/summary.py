@@ -68,6 +68,7 @@ def finished_manifest(
                 rows_in=count.rows_in,
                 kept=count.kept,
                 rejected=count.rejected,
+                figures=count.figures,
             )
             for stage, count in zip(chain.plan.stages, counts, strict=True)
         ),
@@ -82,7 +83,9 @@ def finished_manifest(
 def counts_of(manifest: RunManifest) -> tuple[StageCounts, ...]:
     """The counts that a manifest holds: of each stage, and of the pack."""
     entries = [*manifest.stages, *([manifest.pack] if manifest.pack is not None else [])]
-    counts = tuple(StageCounts(entry.name, entry.rows_in, entry.kept, entry.rejected) for entry in entries)
+    counts = tuple(
+        StageCounts(entry.name, entry.rows_in, entry.kept, entry.rejected, entry.figures) for entry in entries
+    )
     check_chain(counts)
     return counts
 

@@ -6,7 +6,7 @@ Each function commits what it did, and doing it twice gives the same files, sinc
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -46,10 +46,8 @@ def resume(plan: Plan, folder: RunFolder, partition: Partition) -> Resumed:
     result = plan.source.read(partition)
     commits = folder.commits(plan.stages, partition.name)
     if not commits:
-        rows_in = result.kept.num_rows + result.rejected.num_rows
-        delta = result.kept.select(["key"])
-        seconds = time.monotonic() - start
-        commit = folder.write_stage(plan.stages[0], partition.name, rows_in, delta, result.rejected, seconds)
+        told = replace(result, kept=result.kept.select(["key"]))
+        commit = folder.write_stage(plan.stages[0], partition.name, told, time.monotonic() - start)
         return Resumed(result.kept, (commit,), True)
     table = result.kept
     for commit in commits:
@@ -78,7 +76,8 @@ def run_step(
         )
     delta = result.kept.select(["key", *step.adds.names])
     stage = plan.stages[position]
-    commit = folder.write_stage(stage, partition.name, table.num_rows, delta, result.rejected, time.monotonic() - start)
+    told = replace(result, kept=delta)
+    commit = folder.write_stage(stage, partition.name, told, time.monotonic() - start)
     # Rows go on as the delta gives them, so that an unbroken run and a resumed one see the same.
     return apply_delta(table, delta, partition), commit
 

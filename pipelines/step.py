@@ -5,6 +5,7 @@ The same step runs in a unit test, in one process, and in a pool of workers; it 
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,10 +29,20 @@ class StepResult:
     Args:
         kept: rows that go on, in input order, with the step's columns added.
         rejected: one `Outcome` row for each row that does not.
+        counted: reason -> rows that do not go on and have no row in `rejected`. Only for sources that read so many
+            rows that a row for each would fill disks; steps reject row by row.
+        figures: what else there is to tell, as numbers that add up over batches.
     """
 
     kept: pa.Table
     rejected: pa.Table
+    counted: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    figures: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Of the input: kept, rejected and counted."""
+        return int(self.kept.num_rows) + int(self.rejected.num_rows) + sum(self.counted.values())
 
 
 class Step(ABC, Generic[StepConfigT]):

@@ -18,6 +18,13 @@ class ScoreScale(StrEnum):
     unit_0_1 = "unit_0_1"
 
 
+class Outcomes(StrEnum):
+    """What is written of rejected rows."""
+
+    examples = "examples"
+    rows = "rows"
+
+
 class Missing(StrEnum):
     """What happens to a row without a value under a bound."""
 
@@ -27,7 +34,7 @@ class Missing(StrEnum):
 
 def filter_metadata(
     paths: Annotated[
-        list[str], typer.Argument(help="Parquet files, folders or globs, local or s3://...", show_default=False)
+        list[str], typer.Argument(help="Parquet files, folders or globs, local or s3://, gs://...", show_default=False)
     ],
     output: RunFolderOption,
     min_aesthetic: Annotated[float | None, typer.Option(help="Lowest aesthetic score kept.")] = None,
@@ -40,7 +47,16 @@ def filter_metadata(
     max_watermark: Annotated[float | None, typer.Option(help="Highest watermark probability kept, 0..1.")] = None,
     max_unsafe: Annotated[float | None, typer.Option(help="Highest unsafe probability kept, 0..1.")] = None,
     min_similarity: Annotated[float | None, typer.Option(help="Lowest image-text similarity kept, -1..1.")] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(help="Language kept, spelt as in the files; give it again for more.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Condition like SQL's: 'aesthetic >= 6 and width * height > 500000'.")
+    ] = None,
     missing: Annotated[Missing, typer.Option(help="A row without a value under a bound.")] = Missing.reject,
+    outcomes: Annotated[
+        Outcomes, typer.Option(help="Rejected rows: counts by reason and a few examples, or a row for each.")
+    ] = Outcomes.examples,
     images: Annotated[
         Path | None, typer.Option(help="Also read the images: the folder that local urls are relative to.")
     ] = None,
@@ -51,11 +67,14 @@ def filter_metadata(
     """Keep the metadata rows that meet every bound given; bounds are inclusive.
 
     Reads LAION-style Parquet (columns under any of their usual names). Writes a run folder: the kept rows as
-    ImageRecords in records/, every other row with its reason in outcomes/.
+    ImageRecords in records/; every other row is counted under its reason, with examples in outcomes/ (--outcomes rows
+    writes each). Row groups whose statistics show that no row can pass are not read.
 
     Example:
 
         editmill filter 'laion/*.parquet' --output runs/kept --min-aesthetic 6 --min-side 512 --max-aspect 2
+
+        editmill filter s3://bucket/laion --output runs/kept --language en --where "width * height > 500000"
     """
     from jobs.launch import given, launch
 
@@ -71,7 +90,10 @@ def filter_metadata(
         "max_watermark": max_watermark,
         "max_unsafe": max_unsafe,
         "min_similarity": min_similarity,
+        "languages": language or None,
+        "where": where,
         "missing": missing.value,
+        "outcomes": outcomes.value,
     }
     config = {
         "name": "filter",

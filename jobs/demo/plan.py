@@ -77,6 +77,7 @@ class DemoPlan:
                     "min_side": 300,
                     "max_aspect": 2.0,
                     "missing": "reject",
+                    "outcomes": "rows",
                 }
             },
             "steps": [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -20,12 +20,14 @@ class StageCounts:
         name: of the source or step; "pack" for the pack.
         rows_in, kept: rows.
         rejected: reason -> rows; rows_in = kept + their sum.
+        figures: what else there is to tell.
     """
 
     name: str
     rows_in: int
     kept: int
     rejected: dict[str, int]
+    figures: dict[str, int] = field(default_factory=dict)
 
     @property
     def rows_rejected(self) -> int:
@@ -47,11 +49,13 @@ class Tally:
         self.seconds = 0.0
         """Of work on one core, over all stages and partitions."""
         self._rejected: list[Counter[str]] = [Counter() for _ in names]
+        self._figures: list[Counter[str]] = [Counter() for _ in names]
 
     def add(self, commit: Commit) -> None:
         """Count a commit; each (partition, stage) once."""
         self.partitions.setdefault(commit.partition, {})[commit.position] = (commit.rows_in, commit.kept)
         self._rejected[commit.position].update(commit.rejected)
+        self._figures[commit.position].update(commit.figures)
         self.seconds += commit.seconds
 
     def so_far(self) -> list[dict[str, Any]]:
@@ -75,7 +79,8 @@ class Tally:
             ContractError: the rows that one stage kept are not the rows that the next one got.
         """
         counts = [
-            StageCounts(stage["name"], stage["rows_in"], stage["kept"], stage["rejected"]) for stage in self.so_far()
+            StageCounts(stage["name"], stage["rows_in"], stage["kept"], stage["rejected"], dict(figures))
+            for stage, figures in zip(self.so_far(), self._figures, strict=True)
         ]
         check_chain(counts)
         return counts

@@ -6,10 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pipelines.metadata_filter.scales import AESTHETIC_SCALES
+from pipelines.metadata_filter.where_parse import parse_where
 from schemas.config import Config
-
-SCALES: dict[str, tuple[float, float]] = {"laion_1_10": (1.0, 10.0), "unit_0_1": (0.0, 1.0)}
-"""Aesthetic scale by name -> its lowest and highest bound, both inclusive."""
 
 Pixels = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -40,20 +39,37 @@ class MetadataFilterConfig(Config):
     """Highest probability of unsafe content kept, 0..1."""
     min_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
     """Lowest image-text similarity (cosine) kept, -1..1."""
+    languages: tuple[str, ...] = ()
+    """Languages kept, spelt as the files spell them (`en`); empty keeps every one."""
+    where: str | None = None
+    """A condition in the manner of SQL, `aesthetic >= 6 and width * height > 500000`: a row must make it true, and a
+    row for which it is neither true nor false (a value that it needs is null or NaN) is rejected. Columns go by any of
+    their usual names, or by the file's own."""
     missing: Literal["reject", "keep"] = "reject"
-    """What happens to a row whose value under a bound is null or not a number."""
-    rows_per_partition: int = Field(default=250_000, ge=1)
-    """Row groups are read together up to about this many rows; a row group is never split."""
+    """What happens to a row whose value under a bound, or whose language, is null or not a number."""
+    outcomes: Literal["examples", "rows"] = "examples"
+    """What is written of rejected rows, which may be hundreds of millions: the number for each reason and examples
+    from the beginning of each file, or a row for each."""
+    rows_per_partition: int = Field(default=1_000_000, ge=1)
+    """Row groups are read and committed together up to about this many rows; a local row group of more than twice as
+    many is cut."""
 
-    @field_validator("paths", mode="before")
+    @field_validator("paths", "languages", mode="before")
     @classmethod
-    def _one_path_is_a_list(cls, value: Any) -> Any:
+    def _one_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("where")
+    @classmethod
+    def _where_can_be_parsed(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_where(value)
+        return value
 
     @model_validator(mode="after")
     def _bounds_fit(self) -> MetadataFilterConfig:
-        low, high = SCALES[self.score_scale]
-        other = next(name for name in SCALES if name != self.score_scale)
+        low, high = AESTHETIC_SCALES[self.score_scale]
+        other = next(name for name in AESTHETIC_SCALES if name != self.score_scale)
         for name in ("min_aesthetic", "max_aesthetic"):
             bound = getattr(self, name)
             if bound is not None and not low <= bound <= high:

@@ -1,38 +1,22 @@
-"""The filter's rules: each a scan expression that says which rows pass, and a sentence for those that do not.
+"""The filter's rules: each a condition in SQL that says which rows pass, and a sentence for those that do not.
 
-The same expressions go into the scan as its predicate and, negated, into the scan of what is rejected, so that every
-row is in exactly one of the two. Null and NaN are made explicit in each, so that no expression is ever null.
+Every condition is true or false, never null: `coalesce` says what a missing value comes to, and keeps DuckDB from
+deciding by Parquet's statistics, which know nothing of NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Iterator, Mapping
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from pipelines.metadata_filter.columns import LARGEST_SIDE, SIZES, FileColumns
-from pipelines.metadata_filter.config import SCALES, MetadataFilterConfig
+from pipelines.metadata_filter.columns import LARGEST_SIDE, SCORES, SIZES, FileColumns, holds_bytes
+from pipelines.metadata_filter.config import MetadataFilterConfig
+from pipelines.metadata_filter.number_rules import Number, Rule
+from pipelines.metadata_filter.scales import score_limits
+from pipelines.metadata_filter.sentences import aspect_sentences, say
+from pipelines.metadata_filter.sql import float_literal, text_literal
+from pipelines.metadata_filter.statistics import ColumnStatistics
+from pipelines.metadata_filter.where_columns import bind_to
 from schemas.errors import SchemaError
-
-Sentences = Callable[[pa.Table], pa.ChunkedArray]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule.
-
-    Args:
-        reason: of the rows that fail it.
-        passes: true or false for every row, never null.
-        sentences: from a table of failing rows with the `ImageRecord` columns under the file's types, one each.
-    """
-
-    reason: str
-    passes: pc.Expression
-    sentences: Sentences
 
 
 def bounded_columns(config: MetadataFilterConfig) -> dict[str, str]:
@@ -47,10 +31,11 @@ def bounded_columns(config: MetadataFilterConfig) -> dict[str, str]:
         "max_watermark": ("watermark",),
         "max_unsafe": ("unsafe",),
         "min_similarity": ("similarity",),
+        "languages": ("language",),
     }
     needed: dict[str, str] = {}
     for name, columns in fields.items():
-        if getattr(config, name) is not None:
+        if getattr(config, name) not in (None, ()):
             for column in columns:
                 needed.setdefault(column, name)
     return needed
@@ -70,144 +55,99 @@ def check_bounds_have_columns(config: MetadataFilterConfig, columns: FileColumns
             )
 
 
-def rules(config: MetadataFilterConfig, columns: FileColumns) -> list[Rule]:
-    """The rules in the order in which they are tried; a rejected row gets the reason of the first it fails."""
-    return list(_rules(config, columns))
+def rules(
+    config: MetadataFilterConfig,
+    columns: FileColumns,
+    path: str,
+    as_bytes: bool,
+    statistics: Mapping[str, ColumnStatistics] | None = None,
+) -> list[Rule]:
+    """The rules in the order in which they are tried; a rejected row gets the reason of the first it fails. Those that
+    need addresses or captions, which are slow to read, come last.
+
+    Args:
+        path: of the file, for errors.
+        as_bytes: texts come as bytes.
+        statistics: of `ImageRecord` columns over all rows that the rules are for; a rule is left out where they prove
+            that every row passes it.
+
+    Raises:
+        SchemaError: `where` does not fit the file's columns.
+    """
+    slow = {columns.names[name] for name in ("url", "caption") if name in columns.names}
+    chain = list(_rules(config, columns, path, as_bytes, statistics or {}))
+    return sorted(chain, key=lambda rule: bool(slow.intersection(rule.columns)))
 
 
-def all_pass(chain: list[Rule]) -> pc.Expression:
-    """True where every rule passes."""
-    return reduce(lambda left, right: left & right, (rule.passes for rule in chain))
-
-
-def _rules(config: MetadataFilterConfig, columns: FileColumns) -> Iterator[Rule]:
-    url = columns.field("url")
-    if pa.types.is_dictionary(columns.types["url"]):
-        url = url.cast(pa.string())
-    yield Rule("url_missing", url.is_valid() & (pc.binary_length(url) > 0), _say("the row has no url"))
-
+def _rules(
+    config: MetadataFilterConfig,
+    columns: FileColumns,
+    path: str,
+    as_bytes: bool,
+    statistics: Mapping[str, ColumnStatistics],
+) -> Iterator[Rule]:
     needed = bounded_columns(config)
-    numbers = {name: _Number(columns, name) for name in columns.names if name in needed or name in SIZES}
-    strict = config.missing == "reject"
+    numbers = {
+        name: Number(columns, name, config.missing == "reject" and name in needed, statistics.get(name))
+        for name in ("aesthetic", *SIZES, *SCORES)
+        if name in columns.names and name in (*needed, *SIZES)
+    }
+    limits = score_limits(config.score_scale)
     for name, number in numbers.items():
-        if strict and name in needed:
-            yield Rule(f"{name}_missing", ~number.missing, _say(f"{name} is missing (null or not a number)"))
-
-    if score := numbers.get("aesthetic"):
-        if config.score_scale == "unit_0_1":
-            low, high = SCALES["unit_0_1"]
-            yield Rule(
-                "aesthetic_off_scale",
-                score.missing | (score.at_least(low) & score.at_most(high)),
-                _say("aesthetic ", "aesthetic", " lies outside the declared scale 0 to 1"),
-            )
-        if (bound := config.min_aesthetic) is not None:
-            yield _least("aesthetic_too_low", score, bound, "")
-        if (bound := config.max_aesthetic) is not None:
-            yield _most("aesthetic_too_high", score, bound)
-
-    for name in SIZES:
-        if name in numbers:
-            number = numbers[name]
-            yield Rule(
-                f"{name}_invalid",
-                number.missing | (number.at_least(1) & number.at_most(LARGEST_SIDE) & number.whole()),
-                _say(f"{name} ", name, f" is no whole number of pixels from 1 to {LARGEST_SIDE}"),
-            )
-    if config.min_width is not None:
-        yield _least("too_narrow", numbers["width"], config.min_width, " pixels")
-    if config.min_height is not None:
-        yield _least("too_short", numbers["height"], config.min_height, " pixels")
-    if config.min_side is not None:
-        width, height = numbers["width"], numbers["height"]
-        yield Rule(
-            "side_too_short",
-            (width.missing | width.at_least(config.min_side)) & (height.missing | height.at_least(config.min_side)),
-            _say("", "width", " x ", "height", f" pixels has a side under the minimum {config.min_side}"),
-        )
-    if config.max_aspect is not None:
-        width, height = numbers["width"], numbers["height"]
-        yield Rule(
-            "aspect_too_wide",
-            width.missing | height.missing | (_aspect(width.value, height.value) <= pc.scalar(config.max_aspect)),
-            _aspect_sentences(config.max_aspect),
-        )
-    if config.max_watermark is not None:
-        yield _most("watermark_too_high", numbers["watermark"], config.max_watermark)
-    if config.max_unsafe is not None:
-        yield _most("unsafe_too_high", numbers["unsafe"], config.max_unsafe)
-    if config.min_similarity is not None:
-        yield _least("similarity_too_low", numbers["similarity"], config.min_similarity, "")
-
-
-class _Number:
-    """A numeric column in a scan. It is compared in the column's own type: 0.1 as float32 meets an inclusive 0.1."""
-
-    def __init__(self, columns: FileColumns, name: str) -> None:
-        self.name = name
-        found = columns.types[name]
-        self.value = columns.field(name)
-        if (name in SIZES and found in (pa.int32(), pa.int64())) or found in (pa.float32(), pa.float64()):
-            self.type = found
+        if number.strict and not number.always_present:
+            yield number.rule(f"{name}_missing", number.is_present, f"{name} is missing (null or not a number)")
+        if name in SIZES:
+            if not (number.whole and number.always_within(1, LARGEST_SIDE)):
+                yield number.rule(
+                    f"{name}_invalid",
+                    number.passes(f"{number.within(1, LARGEST_SIDE)} AND floor({number.value}) = {number.value}"),
+                    f"{name} ",
+                    name,
+                    f" is no whole number of pixels from 1 to {LARGEST_SIDE}",
+                )
+            least = getattr(config, f"min_{name}")
+            reason = "too_narrow" if name == "width" else "too_short"
         else:
-            self.type = pa.float64()
-            self.value = self.value.cast(pa.float64())
-        floating = pa.types.is_floating(self.type)
-        # Kleene logic: null | true is true. Parquet's statistics ignore NaN, so it is asked for by name.
-        self.missing = self.value.is_null() | pc.is_nan(self.value) if floating else self.value.is_null()
-        self.present = self.value.is_valid() & ~pc.is_nan(self.value) if floating else self.value.is_valid()
-
-    def at_least(self, bound: float) -> pc.Expression:
-        return self.present & (self.value >= self._scalar(bound))
-
-    def at_most(self, bound: float) -> pc.Expression:
-        return self.present & (self.value <= self._scalar(bound))
-
-    def whole(self) -> pc.Expression:
-        if pa.types.is_integer(self.type):
-            return self.present
-        return self.present & (pc.floor(self.value) == self.value)
-
-    def _scalar(self, bound: float) -> pc.Expression:
-        return pc.scalar(pa.scalar(bound, self.type))
-
-
-def _least(reason: str, number: _Number, bound: float, unit: str) -> Rule:
-    sentence = _say(f"{number.name} ", number.name, f"{unit} is under the minimum {bound:g}")
-    return Rule(reason, number.missing | number.at_least(bound), sentence)
-
-
-def _most(reason: str, number: _Number, bound: float) -> Rule:
-    sentence = _say(f"{number.name} ", number.name, f" is above the maximum {bound:g}")
-    return Rule(reason, number.missing | number.at_most(bound), sentence)
-
-
-def _aspect(width: pc.Expression, height: pc.Expression) -> pc.Expression:
-    wide, high = width.cast(pa.float64()), height.cast(pa.float64())
-    return pc.divide(pc.max_element_wise(wide, high), pc.min_element_wise(wide, high))
+            low, high = limits[name]
+            if not number.always_within(low, high):
+                scale = f" lies outside its scale, {round(low):g} to {round(high):g}"
+                yield number.rule(f"{name}_off_scale", number.passes(number.within(low, high)), f"{name} ", name, scale)
+            least = getattr(config, f"min_{name}", None)
+            reason = f"{name}_too_low"
+        if least is not None:
+            unit = " pixels" if name in SIZES else ""
+            passes = number.passes(f"{number.value} >= {number.literal(least)}")
+            yield number.rule(reason, passes, f"{name} ", name, f"{unit} is under the minimum {least:g}")
+        if (most := getattr(config, f"max_{name}", None)) is not None:
+            passes = number.passes(f"{number.value} <= {number.literal(most)}")
+            yield number.rule(f"{name}_too_high", passes, f"{name} ", name, f" is above the maximum {most:g}")
+    if (side := config.min_side) is not None:
+        sentence = say("", "width", " x ", "height", f" pixels has a side under the minimum {side}")
+        for name in SIZES:
+            number = numbers[name]
+            passes = number.passes(f"{number.value} >= {number.literal(side)}")
+            yield Rule("side_too_short", passes, sentence, (number.column,))
+    if (aspect := config.max_aspect) is not None:
+        sides = [numbers[name] for name in SIZES]
+        both = ", ".join(f"{number.value}::DOUBLE" for number in sides)
+        gaps = "".join(f" OR isnan({number.value})" for number in sides if number.floating)
+        passes = f"coalesce(greatest({both}) / least({both}) <= {float_literal(aspect)}{gaps}, true)"
+        yield Rule("aspect_too_wide", passes, aspect_sentences(aspect), tuple(number.column for number in sides))
+    if config.languages:
+        yield from _language_rules(config, columns, as_bytes)
+    if (bound_where := bind_to(config, columns, path, as_bytes)) is not None:
+        sentence = say(f"the row does not meet: {config.where}")
+        yield Rule("where_not_met", f"coalesce({bound_where.sql}, false)", sentence, bound_where.columns)
+    name = columns.names["url"]
+    empty = "''::BLOB" if holds_bytes(columns.types[name], as_bytes) else "''"
+    yield Rule("url_missing", f"coalesce({columns.sql(name)} <> {empty}, false)", say("the row has no url"), (name,))
 
 
-def _aspect_sentences(bound: float) -> Sentences:
-    def sentences(table: pa.Table) -> pa.ChunkedArray:
-        wide, high = table["width"].cast(pa.float64()), table["height"].cast(pa.float64())
-        ratio = pc.round(pc.divide(pc.max_element_wise(wide, high), pc.min_element_wise(wide, high)), 3)
-        parts = (table["width"], " x ", table["height"], " pixels is ", ratio, f":1, more than the maximum {bound:g}:1")
-        return _join(table.num_rows, *parts)
-
-    return sentences
-
-
-def _say(*parts: str) -> Sentences:
-    """Sentences made of fixed text at the even places of `parts` and of columns named at the odd ones."""
-
-    def sentences(table: pa.Table) -> pa.ChunkedArray:
-        pieces = [part if place % 2 == 0 else table[part] for place, part in enumerate(parts)]
-        return _join(table.num_rows, *pieces)
-
-    return sentences
-
-
-def _join(rows: int, *parts: str | pa.ChunkedArray) -> pa.ChunkedArray:
-    texts = [pa.scalar(part) if isinstance(part, str) else pc.fill_null(part.cast(pa.string()), "?") for part in parts]
-    joined = pc.binary_join_element_wise(*texts, "") if len(texts) > 1 else pa.repeat(texts[0], rows)
-    return joined if isinstance(joined, pa.ChunkedArray) else pa.chunked_array([joined])
+def _language_rules(config: MetadataFilterConfig, columns: FileColumns, as_bytes: bool) -> Iterator[Rule]:
+    name = columns.names["language"]
+    text = columns.text_sql(name, as_bytes)
+    if config.missing == "reject":
+        yield Rule("language_missing", f"({text} IS NOT NULL)", say("language is missing (null)"), (name,))
+    among = ", ".join(text_literal(language) for language in config.languages)
+    sentence = say("language ", "language", f" is not among {', '.join(config.languages)}")
+    yield Rule("other_language", f"coalesce({text} IN ({among}), true)", sentence, (name,))

@@ -1,39 +1,56 @@
-"""The `laion_parquet` source: metadata rows read, filtered and accounted for, one range of row groups at a time."""
+"""The `laion_parquet` source: metadata rows read, filtered and accounted for, one range of rows at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from pipelines.metadata_filter.columns import FileColumns, as_record_column, file_columns
+from pipelines.metadata_filter.columns import SCORES, SIZES, FileColumns, file_columns
 from pipelines.metadata_filter.config import MetadataFilterConfig
-from pipelines.metadata_filter.rules import Rule, all_pass, bounded_columns, check_bounds_have_columns, rules
-from pipelines.parquet_files import ParquetFile, damaged, find_files, locate, read_footer, row_group_ranges
+from pipelines.metadata_filter.engine import RowRanges, is_local, query
+from pipelines.metadata_filter.number_rules import Rule
+from pipelines.metadata_filter.ranges import cut, group_starts, partition_ranges
+from pipelines.metadata_filter.rules import bounded_columns, check_bounds_have_columns, rules
+from pipelines.metadata_filter.scales import check_not_unit, check_scales
+from pipelines.metadata_filter.skipping import Demand, demands_of
+from pipelines.metadata_filter.sql import name_literal
+from pipelines.metadata_filter.statistics import ColumnStatistics, column_places, group_statistics, merged
+from pipelines.metadata_filter.tables import (
+    CODE,
+    as_records,
+    code_sql,
+    failing_outcomes,
+    key_sql,
+    split_unreadable,
+    unreadable_outcomes,
+)
+from pipelines.parquet_files import ParquetFile, find_files, read_footer
 from pipelines.source import Partition, Source, reject_repeats
 from pipelines.step import StepResult
 from schemas.atomic import fingerprint
 from schemas.config import Config
-from schemas.errors import ContractError, InputError, SchemaError
-from schemas.keys import image_key
-from schemas.outcomes import OUTCOME, REJECTED
+from schemas.errors import ContractError, InputError
+from schemas.outcomes import no_rejections
 from schemas.record import RecordSchema
 from schemas.records import IMAGE_RECORD
 
-_BATCH_ROWS = 65_536
-_READ_AHEAD = 2
-"""Batches that pyarrow may decode in advance: enough to overlap reading and filtering, and bounded."""
+EXAMPLES = 3
+"""Rejected rows written for each reason and file, where the others are only counted."""
+EXAMPLE_ROWS = 20_000
+"""They are looked for among so many rows at the beginning of a file."""
 
 
 class LaionParquet(Source[MetadataFilterConfig]):
     """LAION-style Parquet as `ImageRecord` rows that meet the config's bounds; every other row is rejected."""
 
     name: ClassVar[str] = "laion_parquet"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config_class: ClassVar[type[Config]] = MetadataFilterConfig
     provides: ClassVar[RecordSchema | None] = IMAGE_RECORD
 
@@ -48,191 +65,187 @@ class LaionParquet(Source[MetadataFilterConfig]):
         return tuple(name for name in IMAGE_RECORD.fields.names if name not in ("image", "captions"))
 
     def partitions(self) -> Sequence[Partition]:
-        """Ranges of row groups of about `rows_per_partition` rows, in the order of the files. Reads footers only.
+        """Ranges of rows, in the order of the files. Reads footers only.
 
         Raises:
             InputError: a path means no file, a file is no Parquet, or there is no row at all.
-            SchemaError: a file has no url, lacks a column that a bound needs, or has one of the wrong type; or every
-                aesthetic score lies in 0..1 although `score_scale` declares 1-10.
+            SchemaError: a file has no url, lacks a column that a bound or `where` needs, or has one of the wrong type;
+                or the statistics of a score that the filter uses leave its scale.
         """
         result: list[Partition] = []
-        highest_score: list[float | None] = []
         for file in find_files(self.config.paths):
             metadata = read_footer(file.path)
-            columns = self._columns(metadata.schema.to_arrow_schema(), file.path)
-            highest_score += _highest_scores(metadata, columns)
-            for start, stop in row_group_ranges(metadata, self.config.rows_per_partition):
+            columns = self._columns(metadata, file.path)
+            chain = rules(self.config, columns, file.path, as_bytes=False)
+            self._check_scales(metadata, chain, columns, file.path)
+            starts = group_starts(metadata)
+            for start, stop in partition_ranges(starts, self.config.rows_per_partition, is_local(file.path)):
                 result.append(_partition(len(result), file, start, stop))
         if not result:
             raise InputError("paths", list(self.config.paths), "hold no row", "Name files with rows.")
-        self._check_scale(highest_score)
         return result
 
     def read(self, partition: Partition) -> StepResult:
-        """The kept rows of one partition as `ImageRecord`, in input order, and an outcome for each of the others.
+        """The kept rows of one partition as `ImageRecord`, in input order; of the others, outcomes and counts.
 
         Raises:
             InputError: the file changed its form or broke since `partitions`, or is damaged in the middle.
         """
-        filesystem, inner = locate(partition.path)
-        groups = list(range(partition.start, partition.stop))
         metadata = read_footer(partition.path)
-        columns = self._columns(metadata.schema.to_arrow_schema(), partition.path)
-        chain = rules(self.config, columns)
-        keep = all_pass(chain)
-        fragment = ds.ParquetFileFormat().make_fragment(inner, filesystem, row_groups=groups)
-        shown = set(bounded_columns(self.config)) | {"url", "caption", "width", "height"}
+        columns = self._columns(metadata, partition.path)
+        demands = demands_of(self.config) if self.config.outcomes == "examples" else []
+        what = cut(metadata, partition.start, partition.stop, demands, _places(metadata, columns, demands))
+        figures = {"row_groups": what.groups, "row_groups_skipped": what.groups_skipped}
+        figures["rows_never_read"] = sum(what.skipped.values())
+        if not what.ranges:
+            return StepResult(IMAGE_RECORD.conform(_no_records(columns)), no_rejections(), what.skipped, figures)
+        known = _statistics(metadata, columns, what.ranges)
+        through_arrow = not (columns.plain and is_local(partition.path))
+        rows = RowRanges(partition.path, what.ranges, group_starts(metadata), columns, through_arrow)
         try:
-            kept = _scan(fragment, {name: columns.field(name) for name in columns.names}, keep)
-            failing = _scan(
-                fragment,
-                {name: columns.field(name) for name in columns.names if name in shown}
-                | {f"passes {place}": rule.passes for place, rule in enumerate(chain)},
-                ~keep,
-            )
-            kept, unreadable = _split_unreadable(kept)
-            records = _as_records(kept)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise damaged(partition.path, partition.start, partition.stop, error) from error
-        rows = sum(metadata.row_group(group).num_rows for group in groups)
-        if kept.num_rows + unreadable.num_rows + failing.num_rows != rows:
+            try:
+                result = self._read(rows, known, partition.start == 0)
+            except duckdb.Error:
+                if through_arrow:
+                    raise
+                # DuckDB refuses a file as a whole where a text column holds what is no text; PyArrow reads such.
+                result = self._read(rows.as_bytes, known, partition.start == 0)
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise InputError(
+                partition.path,
+                f"rows {partition.start} to {partition.stop - 1}",
+                f"cannot be read ({error})",
+                "Fetch the file again, or leave it out.",
+            ) from error
+        counted = dict(what.skipped)
+        for reason, count in result.counted.items():
+            counted[reason] = counted.get(reason, 0) + count
+        return StepResult(result.kept, result.rejected, counted, figures)
+
+    def _read(self, rows: RowRanges, known: Mapping[str, ColumnStatistics], is_first: bool) -> StepResult:
+        chain = rules(self.config, rows.columns, rows.path, rows.through_arrow, known)
+        quick = _quick(chain, rows.columns)
+        failed = _count(rows, chain, quick)
+        table = _passing(rows, chain, quick)
+        if table.num_rows + sum(failed.values()) != rows.rows:
             raise ContractError(
                 f"source '{self.name}'",
-                {"rows": rows, "kept": kept.num_rows, "rejected": failing.num_rows + unreadable.num_rows},
+                {"rows": rows.rows, "passing": table.num_rows, "rejected": sum(failed.values())},
                 "rows read must equal rows kept + rows rejected",
                 "The file changed while it was read: start again.",
             )
-        unique = reject_repeats(self, records)
-        rejected = [self._outcomes(failing, chain), self._unreadable_outcomes(unreadable), unique.rejected]
-        return StepResult(unique.kept, pa.concat_tables(rejected))
+        passes = pc.equal(table[CODE], -1)
+        for code in table[CODE].filter(pc.invert(passes)).to_pylist():
+            failed[code] = failed.get(code, 0) + 1
+        kept, unreadable = split_unreadable(table.filter(passes).drop_columns([CODE]))
+        unique = _unique(self, as_records(kept))
+        told = failing_outcomes(self.name, self.version, self._failing(rows, chain, is_first), chain)
+        counted: dict[str, int] = {}
+        for code, count in failed.items():
+            counted[chain[code].reason] = counted.get(chain[code].reason, 0) + count
+        for value in pc.value_counts(told["reason"]).to_pylist():
+            counted[value["values"]] -= value["counts"]
+        rejected = [told, unreadable_outcomes(self.name, self.version, unreadable), unique.rejected]
+        return StepResult(unique.kept, pa.concat_tables(rejected), {name: n for name, n in counted.items() if n})
 
-    def _columns(self, schema: pa.Schema, path: str) -> FileColumns:
-        columns = file_columns(schema, path)
+    def _failing(self, rows: RowRanges, chain: list[Rule], is_first: bool) -> pa.Table:
+        """The rejected rows that are written: all, or the first few of each rule at the beginning of a file."""
+        examples = self.config.outcomes == "examples"
+        shown = {*bounded_columns(self.config), "url", "caption", "width", "height"}
+        names = [name for name in rows.columns.names if name in shown]
+        used = {rows.columns.names[name] for name in names}.union(*(rule.columns for rule in chain))
+        select = f'{code_sql(chain)} AS "{CODE}", {_selected(rows, names)}'
+        if examples and not is_first:
+            return pa.table({CODE: pa.array([], pa.int32())})
+        among = rows.first(EXAMPLE_ROWS) if examples else rows
+        table = query(among, select, [], sorted(used))
+        table = table.filter(pc.not_equal(table[CODE], -1))
+        if not examples:
+            return table
+        places = [pc.indices_nonzero(pc.equal(table[CODE], place))[:EXAMPLES] for place in range(len(chain))]
+        chosen = pa.concat_arrays(places)
+        return table.take(chosen.take(pc.sort_indices(chosen)))
+
+    def _columns(self, metadata: pq.FileMetaData, path: str) -> FileColumns:
+        columns = file_columns(metadata.schema.to_arrow_schema(), path)
         check_bounds_have_columns(self.config, columns, path)
         return columns
 
-    def _check_scale(self, highest: Sequence[float | None]) -> None:
-        """All scores in 0..1 under a declared 1-10 means another scale; without full statistics nothing is claimed."""
-        if "aesthetic" not in bounded_columns(self.config) or self.config.score_scale != "laion_1_10":
-            return
-        known = [value for value in highest if value is not None]
-        if known and len(known) == len(highest) and max(known) <= 1.0:
-            raise SchemaError(
-                "aesthetic",
-                f"at most {max(known):g} in every file",
-                "does not look like the declared score_scale laion_1_10",
-                "Declare score_scale: unit_0_1 and give the bounds on that scale.",
-            )
-
-    def _outcomes(self, failing: pa.Table, chain: list[Rule]) -> pa.Table:
-        """An outcome for each row of `failing`, in its order, with the first rule that it fails."""
-        undecided = pa.chunked_array([pa.repeat(True, failing.num_rows)])
-        places, reasons, sentences = [], [], []
-        for place, rule in enumerate(chain):
-            fails = pc.and_(undecided, pc.invert(failing[f"passes {place}"]))
-            undecided = pc.and_not(undecided, fails)
-            rows = pc.indices_nonzero(fails)
-            if len(rows):
-                places.append(rows)
-                reasons.append(pa.repeat(rule.reason, len(rows)))
-                sentences.append(rule.sentences(failing.filter(fails)))
-        if not places:
-            return OUTCOME.arrow.empty_table()
-        # Rows were gathered rule by rule; this brings them back into input order.
-        order = pc.sort_indices(pa.concat_arrays(places))
-        reason = pa.concat_arrays(reasons).take(order)
-        sentence = pa.chunked_array([chunk for part in sentences for chunk in part.chunks], pa.string()).take(order)
-        return self._outcome_table(_keys(failing), reason, sentence)
-
-    def _unreadable_outcomes(self, table: pa.Table) -> pa.Table:
-        rows = table.num_rows
-        sentence = "a text column of the row is not UTF-8"
-        return self._outcome_table(_keys(table), pa.repeat("text_not_utf8", rows), pa.repeat(sentence, rows))
-
-    def _outcome_table(self, keys: list[str], reason: pa.Array, sentence: pa.Array | pa.ChunkedArray) -> pa.Table:
-        rows = len(keys)
-        constants = [pa.repeat(value, rows) for value in (self.name, pa.scalar(self.version, pa.int32()), REJECTED)]
-        columns = [pa.array(keys, pa.string()), *constants, reason, sentence]
-        nulls = [pa.nulls(rows, pa.string())] * (len(OUTCOME.fields) - len(columns))
-        return pa.Table.from_arrays([*columns, *nulls], schema=OUTCOME.arrow)
+    def _check_scales(self, metadata: pq.FileMetaData, chain: list[Rule], columns: FileColumns, path: str) -> None:
+        """Hold the statistics of the scores that the filter uses against their scales."""
+        used = {column for rule in chain for column in rule.columns}
+        names = {name: columns.names[name] for name in SCORES if columns.names.get(name) in used}
+        places = column_places(metadata, names)
+        highest: list[float | None] = []
+        for group in range(metadata.num_row_groups if places else 0):
+            statistics = group_statistics(metadata, group, places)
+            check_scales(path, group, self.config.score_scale, statistics)
+            if "aesthetic" in statistics:
+                greatest = statistics["aesthetic"].greatest
+                highest.append(greatest if isinstance(greatest, float) else None)
+        check_not_unit(path, self.config.score_scale, highest)
 
 
 def _partition(position: int, file: ParquetFile, start: int, stop: int) -> Partition:
-    what = [file.path, start, stop, file.bytes, file.changed_ns]
+    what = [file.path, "rows", start, stop, file.bytes, file.changed_ns]
     return Partition(f"{position:05d}-{fingerprint(what)}", file.path, start, stop)
 
 
-def _highest_scores(metadata: pq.FileMetaData, columns: FileColumns) -> list[float | None]:
-    """The greatest aesthetic score of each row group by its statistics; None where there are none."""
-    if "aesthetic" not in columns.names:
-        return []
-    paths = [metadata.schema.column(place).path for place in range(metadata.num_columns)]
-    place = paths.index(columns.names["aesthetic"])
-    highest: list[float | None] = []
-    for group in range(metadata.num_row_groups):
-        statistics = metadata.row_group(group).column(place).statistics
-        highest.append(float(statistics.max) if statistics is not None and statistics.has_min_max else None)
-    return highest
+def _places(metadata: pq.FileMetaData, columns: FileColumns, demands: list[Demand]) -> dict[str, int]:
+    found = {demand.column: columns.find(demand.column) for demand in demands}
+    return column_places(metadata, {name: column for name, column in found.items() if column is not None})
 
 
-def _scan(fragment: ds.ParquetFileFragment, columns: dict[str, pc.Expression], keep: pc.Expression) -> pa.Table:
-    scanner = fragment.scanner(
-        columns=columns, filter=keep, batch_size=_BATCH_ROWS, batch_readahead=_READ_AHEAD, fragment_readahead=1
-    )
-    return scanner.to_table()
+def _quick(chain: list[Rule], columns: FileColumns) -> int:
+    """How many rules, from the first, need neither address nor caption."""
+    slow = {columns.names[name] for name in ("url", "caption") if name in columns.names}
+    return sum(not slow.intersection(rule.columns) for rule in chain)
 
 
-def _split_unreadable(table: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """The rows whose texts are UTF-8, and the others: Parquet does not promise that a text column holds text."""
-    readable = [True] * table.num_rows
-    for name in table.column_names:
-        column = table[name]
-        try:
-            as_record_column(name, column).validate(full=True)
-        except pa.ArrowInvalid:
-            if not _holds_text(column.type):
-                raise
-            for position, value in enumerate(column.cast(pa.large_binary()).to_pylist()):
-                readable[position] &= value is None or _is_utf8(value)
-    if all(readable):
-        return table, table.slice(0, 0)
-    mask = pa.array(readable)
-    return table.filter(mask), table.filter(pc.invert(mask))
+def _count(rows: RowRanges, chain: list[Rule], quick: int) -> dict[int, int]:
+    """Quick rule -> rows of which it is the first that they fail. Reads neither addresses nor captions."""
+    if not quick:
+        return {}
+    used = sorted({column for rule in chain[:quick] for column in rule.columns})
+    found = query(rows, f"{code_sql(chain[:quick])} AS code, count(*) AS number", [], used, "GROUP BY code")
+    return {row["code"]: row["number"] for row in found.to_pylist() if row["code"] != -1}
 
 
-def _holds_text(found: pa.DataType) -> bool:
-    kinds = pa.types
-    return bool(
-        kinds.is_string(found) or kinds.is_large_string(found) or kinds.is_binary(found) or kinds.is_large_binary(found)
-    )
+def _passing(rows: RowRanges, chain: list[Rule], quick: int) -> pa.Table:
+    """The rows that pass the quick rules, with what becomes of them by the others."""
+    names = list(rows.columns.names)
+    used = {rows.columns.names[name] for name in names}.union(*(rule.columns for rule in chain))
+    select = f'{code_sql(chain, quick)} AS "{CODE}", {_selected(rows, names)}'
+    return query(rows, select, [rule.passes for rule in chain[:quick]], sorted(used))
 
 
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _selected(rows: RowRanges, names: Sequence[str]) -> str:
+    """The columns `names` of an `ImageRecord`, and the key where SQL can make it."""
+    columns = [f"{rows.columns.sql(rows.columns.names[name])} AS {name_literal(name)}" for name in names]
+    key = None if rows.through_arrow else key_sql(rows.columns)
+    return ", ".join(columns if key is None else [f"{key} AS key", *columns])
 
 
-def _as_records(table: pa.Table) -> pa.Table:
-    columns = {name: as_record_column(name, table[name]) for name in table.column_names}
-    return IMAGE_RECORD.conform(pa.table({"key": pa.array(_keys(table), pa.string()), **columns}))
+def _unique(source: LaionParquet, table: pa.Table) -> StepResult:
+    if pc.count_distinct(table["key"]).as_py() == table.num_rows:
+        return StepResult(table, no_rejections())
+    return reject_repeats(source, table)
 
 
-def _keys(table: pa.Table) -> list[str]:
-    """The key of each row; a row without url has one from its caption alone."""
-    captions = _texts(table["caption"]) if "caption" in table.column_names else [None] * table.num_rows
-    return [image_key(url or "", caption) for url, caption in zip(_texts(table["url"]), captions, strict=True)]
+def _no_records(columns: FileColumns) -> pa.Table:
+    fields = [IMAGE_RECORD.fields.field(name) for name in ("key", *columns.names)]
+    return pa.schema(fields).empty_table()
 
 
-def _texts(column: pa.ChunkedArray) -> list[str | None]:
-    if _holds_text(column.type):
-        try:
-            values: list[str | None] = column.cast(pa.large_string()).to_pylist()
-        except (pa.ArrowInvalid, UnicodeDecodeError):
-            encoded: list[bytes | None] = column.cast(pa.large_binary()).to_pylist()
-            return [None if value is None else value.decode(errors="replace") for value in encoded]
-        return values
-    texts: list[str | None] = as_record_column("caption", column).to_pylist()
-    return texts
+def _statistics(
+    metadata: pq.FileMetaData, columns: FileColumns, ranges: Sequence[tuple[int, int]]
+) -> dict[str, ColumnStatistics]:
+    """What the footer knows of the numeric columns, over all row groups that have a row in `ranges`."""
+    names = {name: columns.names[name] for name in (*SIZES, *SCORES) if name in columns.names}
+    places = column_places(metadata, names)
+    groups = [
+        group
+        for group, (low, high) in enumerate(pairwise(group_starts(metadata)))
+        if any(low < stop and high > start for start, stop in ranges)
+    ]
+    return merged([group_statistics(metadata, group, places) for group in groups])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,16 @@ from schemas.records import IMAGE_RECORD
 
 def read_all(source: LaionParquet) -> StepResult:
     results = [source.read(partition) for partition in source.partitions()]
+    counted: Counter[str] = Counter()
+    figures: Counter[str] = Counter()
+    for result in results:
+        counted.update(result.counted)
+        figures.update(result.figures)
     return StepResult(
-        pa.concat_tables([result.kept for result in results]), pa.concat_tables([result.rejected for result in results])
+        pa.concat_tables([result.kept for result in results]),
+        pa.concat_tables([result.rejected for result in results]),
+        counted,
+        figures,
     )
 
 
@@ -36,6 +45,7 @@ def write(path: Path, rows_per_group: int = 100, **columns: object) -> str:
 
 
 def source(path: str, **values: object) -> LaionParquet:
+    values.setdefault("outcomes", "rows")
     return LaionParquet(parse_config(MetadataFilterConfig, {"paths": path, **values}, "filter"))
 
 
@@ -193,9 +203,18 @@ def test_scale_is_declared_and_held(tmp_path) -> None:
     with pytest.raises(SchemaError, match="score_scale laion_1_10"):
         source(path, min_aesthetic=5.0).partitions()
     assert read_all(source(path, score_scale="unit_0_1", min_aesthetic=0.5)).kept["url"].to_pylist() == ["b", "c"]
-    ten = write(tmp_path / "ten.parquet", url=["a", "b"], aesthetic=[0.7, 7.0])
+    ten = write(tmp_path / "ten.parquet", url=["a", "b"], aesthetic=[0.7, 7.0], similarity=[31.0, 0.3])
+    with pytest.raises(SchemaError, match=r"7 in row group 0.*leaves the declared score_scale unit_0_1"):
+        source(ten, score_scale="unit_0_1", min_aesthetic=0.5).partitions()
+    with pytest.raises(SchemaError, match=r"31 in row group 0.*leaves a cosine"):
+        source(ten, min_similarity=0.28).partitions()
+    # Without statistics the rows tell.
+    table = pq.read_table(ten)
+    pq.write_table(table, ten, write_statistics=False)
     rejected = read_all(source(ten, score_scale="unit_0_1", min_aesthetic=0.5)).rejected
     assert rejected["reason"].to_pylist() == ["aesthetic_off_scale"]
+    rejected = read_all(source(ten, min_similarity=0.28)).rejected
+    assert rejected["reason"].to_pylist() == ["similarity_off_scale"]
 
 
 def test_bad_input_is_one_clear_error_before_any_row_is_read(tmp_path) -> None:
@@ -255,7 +274,7 @@ def test_folders_globs_and_fsspec_find_the_same_files_in_order(tmp_path) -> None
 def test_partitions_are_named_after_what_they_read(tmp_path) -> None:
     path = write(tmp_path / "rows.parquet", rows_per_group=10, url=[f"https://{row}" for row in range(35)])
     first = source(path, rows_per_partition=20).partitions()
-    assert [(partition.start, partition.stop) for partition in first] == [(0, 2), (2, 4)]
+    assert [(partition.start, partition.stop) for partition in first] == [(0, 20), (20, 35)]
     assert first == source(path, rows_per_partition=20).partitions()
     write(tmp_path / "rows.parquet", rows_per_group=10, url=[f"https://x/{row}" for row in range(35)])
     again = source(path, rows_per_partition=20).partitions()
