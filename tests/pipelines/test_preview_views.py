@@ -1,5 +1,7 @@
 """Overlay, weight map, sampling, sheet and page: what they show is what is there."""
 
+import base64
+import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -243,6 +245,9 @@ def test_the_page_is_self_contained_and_escapes_what_the_data_says() -> None:
     assert seen.tags.count("script") == 2 + len(looks) and seen.tags.count("article") == len(looks)
     assert seen.loaded and all(value.startswith("data:image/") for value in seen.loaded)
     assert "<script>alert" not in html
+    script = html.rsplit("<script>", 1)[1].split("</script>")[0]
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{allowed}'" in html, "the page's policy allows its own script, and no other"
     assert not re.search(r"url\(\s*['\"]?http|@import", html)
 
 
