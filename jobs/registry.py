@@ -37,6 +37,7 @@ STEPS: dict[str, str] = {
     "deduplicate": "pipelines.deduplicate.step:Deduplicate",
     "fetch": "pipelines.fetch.step:Fetch",
     "judge": "pipelines.judge.step:Judge",
+    "leakage": "pipelines.leakage.step:Leakage",
     "local_images": "pipelines.local_images:LocalImages",
     "masks": "pipelines.masks.step:EditMasks",
     "pair_bounds": "pipelines.pair_bounds.step:PairBounds",

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from pipelines.dataset_step import DatasetStep
 from pipelines.deduplicate.hamming import I64, MAX_RADIUS
-from pipelines.deduplicate.hash_step import CONTENT_BYTES, IMAGE_HASHES, INSTRUCTION_MARK
+from pipelines.deduplicate.hash_step import IMAGE_HASHES, INSTRUCTION_MARK
 from pipelines.deduplicate.keep_first import keep_first
 from pipelines.deduplicate.survey import (
     Images,
@@ -120,10 +120,9 @@ class Deduplicate(DatasetStep[DeduplicateConfig]):
 
     def _is_same(self, images: Images, row: int, other: int) -> bool:
         """Whether the images by which a row is the duplicate of another are the same files."""
-        left, right = images.contents(row), images.contents(other)
-        if self.config.match != "any_image":
-            return left == right
-        return bool(_pieces(left) & _pieces(right))
+        if self.config.match == "any_image":
+            return not set(images.contents_of_each(row)).isdisjoint(images.contents_of_each(other))
+        return images.contents(row) == images.contents(other)
 
     def _sentence(self, row: Mapping[str, Any]) -> str:
         compared = {"target": "the target", "any_image": "an image"}.get(self.config.match, "every image")
@@ -151,7 +150,3 @@ def _first_of_each_key(table: pa.Table) -> pa.Table:
     positions = pa.array(np.arange(table.num_rows))
     firsts = pa.table({"key": table["key"], "position": positions}).group_by("key").aggregate([("position", "min")])
     return table.take(pa.array(np.sort(firsts["position_min"].to_numpy())))
-
-
-def _pieces(contents: bytes) -> set[bytes]:
-    return {contents[place : place + CONTENT_BYTES] for place in range(0, len(contents), CONTENT_BYTES)}

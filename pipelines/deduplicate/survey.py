@@ -36,6 +36,11 @@ class Images:
         """The content hashes of a row's images, in order."""
         return self.content[self.start[row] * CONTENT_BYTES : self.start[row + 1] * CONTENT_BYTES]
 
+    def contents_of_each(self, row: int) -> list[bytes]:
+        """The content hash of each of a row's images, in order."""
+        contents = self.contents(row)
+        return [contents[place : place + CONTENT_BYTES] for place in range(0, len(contents), CONTENT_BYTES)]
+
 
 def images_of(column: pa.ChunkedArray, only: str | None = None) -> Images:
     """The images in a column `image_hashes`.
