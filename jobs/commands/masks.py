@@ -42,7 +42,9 @@ def masks(
     pairs: Annotated[
         Path,
         typer.Argument(
-            help="A .jsonl or .parquet file, a folder of them, a run folder, or a packed folder.", show_default=False
+            help="A .jsonl or .parquet file, a folder of them, a run folder, a packed folder, or a public data set as "
+            "it was released (MagicBrush, OmniEdit, UltraEdit, InstructPix2Pix, ImgEdit, UniWorld's data.txt).",
+            show_default=False,
         ),
     ],
     output: Annotated[
@@ -101,6 +103,10 @@ def masks(
     image_root: Annotated[
         Path | None, typer.Option(help="JSONL: folder of the images; by default the file's own.")
     ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help="Source that reads PAIRS (magicbrush, imgedit, ...); by default it is told."),
+    ] = None,
     tune: Annotated[
         bool,
         typer.Option(
@@ -139,6 +145,8 @@ def masks(
         editmill masks pairs/ --tune --recipe robust --parameter low_threshold=2.5
 
         editmill masks pairs/ --output runs/masked --compare uniworld --runner ray --workers 2
+
+        editmill masks data/MagicBrush --output runs/magicbrush
 
         editmill masks runs/masked --review marks.jsonl --output runs/reviewed
 
@@ -186,7 +194,7 @@ def masks(
         }
         from jobs.pair_source import pair_source
 
-        source = pair_source(pairs, columns, image_root)
+        source = pair_source(pairs, columns, image_root, format_)
         steps = _steps(source, step, review, unsure)
         settings = {"report": {"weighting": weighting, "max_weight": max_weight}}
         _run(output, source, steps, settings, runner_values(runner, workers, address))
@@ -200,7 +208,7 @@ def _check_mode(context: typer.Context, tune: bool, report: bool) -> None:
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     modes = [mode for mode, is_on in (("--report", report), ("--tune", tune)) if is_on]
     for name in given:
-        option = f"--{name.replace('_', '-')}"
+        option = f"--{name.rstrip('_').replace('_', '-')}"
         if modes and name not in _MODES[modes[0]]:
             raise ConfigError(
                 option, context.params[name], f"does not belong to {modes[0]}", "Leave out one of the two."

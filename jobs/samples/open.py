@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jobs.launch import given, is_run_folder
-from jobs.pair_source import pair_source
+from jobs.pair_source import LISTS, pair_source
 from jobs.registry import make_source
 from jobs.run_manifest import read_run_manifest
 from jobs.samples.base import Samples
@@ -53,13 +53,15 @@ def open_samples(path: Path, columns: Mapping[str, str] | None = None, image_roo
     if kind == "run_records":
         return RunSamples(path)
     # What waits for an instruction can be looked at all the same.
-    source = make_source(kind, {**given(values), "needs_instruction": False}, "editmill preview")
-    name = path.resolve().name
-    if isinstance(source, EditPairsJsonl):
-        return LineSamples(name, source)
-    if isinstance(source, EditPairsParquet):
-        return PairTableSamples(name, source)
-    raise InputError("path", str(path), f"is read by source {kind}, which is no source of pairs", "Name pairs.")
+    if kind in LISTS:
+        source = make_source(kind, {**given(values), "needs_instruction": False}, "editmill preview")
+        name = path.resolve().name
+        if isinstance(source, EditPairsJsonl):
+            return LineSamples(name, source)
+        if isinstance(source, EditPairsParquet):
+            return PairTableSamples(name, source)
+    mend = f"Build masks first (editmill masks {path} --output runs/masked), then look at that run."
+    raise InputError("path", str(path), f"is read by the source {kind}, which preview does not open", mend)
 
 
 def _packed_folder(path: Path) -> Path | None:
