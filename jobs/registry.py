@@ -44,6 +44,7 @@ STEPS: dict[str, str] = {
     "perceptual_hash": "pipelines.deduplicate.hash_step:PerceptualHash",
     "recaption": "pipelines.recaption.step:Recaption",
     "review": "pipelines.review.step:Review",
+    "write_instructions": "pipelines.recaption.write_instructions:WriteInstructions",
 }
 """Step name -> where its class is."""
 

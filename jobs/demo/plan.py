@@ -85,6 +85,7 @@ class DemoPlan:
                 {
                     "recaption": {
                         "backend": {"kind": "transformers", "model": str(self.model / "vlm"), "device": "cpu"},
+                        "prompt": "caption_long.v1",
                         "max_new_tokens": 64,
                     }
                 },

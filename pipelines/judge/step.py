@@ -11,7 +11,8 @@ from pipelines.judge.config import JudgeConfig
 from pipelines.judge.prompt import JudgePrompt, load_prompt
 from pipelines.judge.reading import read_scores
 from pipelines.step import Step, StepResult, set_column
-from pipelines.vlm.backend import Reply, Request, VLMBackend
+from pipelines.vlm.asker import Asker
+from pipelines.vlm.backend import Reply, Request
 from pipelines.vlm.backends import make_backend
 from pipelines.vlm.images import encoded_bytes
 from pipelines.vlm.prompt_files import Prompt
@@ -48,7 +49,7 @@ class Judge(Step[JudgeConfig]):
         """
         super().__init__(config)
         self._prompt: Prompt[JudgePrompt] = load_prompt(config.prompt)
-        self._backend: VLMBackend = make_backend(config)
+        self._backend: Asker = make_backend(config)
         _check_least(config.least, self._prompt.file)
 
     def identity(self) -> dict[str, Any]:
@@ -93,6 +94,7 @@ class Judge(Step[JudgeConfig]):
                 [rejection.sentence for _, rejection in refused],
                 evidence=[rejection.evidence for _, rejection in refused],
             ),
+            figures=self._backend.figures(),
         )
 
     def _request(self, table: pa.Table, position: int) -> Request | RowRejected:

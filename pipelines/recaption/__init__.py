@@ -1,6 +1,7 @@
-"""Recaption: a VLM describes each image, through an endpoint or on this machine; only validated replies are stored."""
+"""Recaption: a VLM describes each image, or writes the instruction of a pair; only validated replies are stored."""
 
-from pipelines.recaption.config import RecaptionConfig
+from pipelines.recaption.config import RecaptionConfig, WriteInstructionsConfig
 from pipelines.recaption.step import Recaption
+from pipelines.recaption.write_instructions import WriteInstructions
 
-__all__ = ["Recaption", "RecaptionConfig"]
+__all__ = ["Recaption", "RecaptionConfig", "WriteInstructions", "WriteInstructionsConfig"]

@@ -10,9 +10,10 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.vlm.backend import Reply, Request
+from pipelines.vlm.backend import NOBODY, Reply, Request, Watcher
 from pipelines.vlm.config import GenerationConfig, TransformersConfig
 from pipelines.vlm.images import shown_image
+from pipelines.vlm.revision import model_revision
 from schemas.errors import ConfigError, InputError, RowRejected
 
 _MODEL_TYPE = "qwen2_5_vl"
@@ -68,23 +69,50 @@ class LocalTransformers:
         wanted = self._config.device
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
         try:
-            model = AutoModelForImageTextToText.from_pretrained(self._config.model, dtype=self._config.dtype)
-            self._processor = _load_image_processor(self._config.model)
+            model = AutoModelForImageTextToText.from_pretrained(
+                self._config.model, dtype=self._config.dtype, revision=self._config.revision or None
+            )
+            self._processor = _load_image_processor(self._config.model, self._config.revision or None)
         except (OSError, ValueError) as error:
             raise InputError(
                 "backend.model", self._config.model, f"cannot be loaded ({error})", "Name a whole model's folder."
             ) from error
         self._model = model.to(self._device).eval()
 
-    def ask(self, requests: Sequence[Request]) -> list[Reply | RowRejected]:
-        """As `VLMBackend.ask`."""
+    def revision(self) -> str:
+        """The config's, or a hash of the model's folder."""
+        return model_revision(self._config.model, self._config.revision)
+
+    def ask(self, requests: Sequence[Request], watcher: Watcher = NOBODY) -> list[Reply | RowRejected]:
+        """As `VLMBackend.ask`. A batch that the GPU has no room for is halved.
+
+        Raises:
+            EditmillError: of the watcher.
+        """
         if self._model is None:
             self.setup()
         results: list[Reply | RowRejected] = []
         size = self._config.batch_size
         for start in range(0, len(requests), size):
-            results += self._ask_batch(requests[start : start + size])
+            watcher.admit()
+            replies = self._ask_halving(requests[start : start + size])
+            for place, reply in enumerate(replies, start):
+                if isinstance(reply, Reply):
+                    watcher.arrived(place, reply)
+            results += replies
         return results
+
+    def _ask_halving(self, requests: Sequence[Request]) -> list[Reply | RowRejected]:
+        import torch
+
+        try:
+            return self._ask_batch(requests)
+        except torch.OutOfMemoryError:
+            if len(requests) == 1:
+                return [RowRejected("out_of_memory", "the GPU has no room for this one image and its reply")]
+        torch.cuda.empty_cache()
+        half = len(requests) // 2
+        return self._ask_halving(requests[:half]) + self._ask_halving(requests[half:])
 
     def _ask_batch(self, requests: Sequence[Request]) -> list[Reply | RowRejected]:
         rejected: dict[int, RowRejected] = {}
@@ -108,6 +136,9 @@ class LocalTransformers:
             {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in request.parts
         ]
         messages = [*system, {"role": "user", "content": parts}]
+        for reply, answer in request.turns:
+            for role, text in (("assistant", reply), ("user", answer)):
+                messages.append({"role": role, "content": [{"type": "text", "text": text}]})
         return str(self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
     def _generate(self, texts: list[str], images: list[Any]) -> list[Reply]:
@@ -127,20 +158,25 @@ class LocalTransformers:
         with torch.inference_mode():
             output = self._model.generate(**batch, max_new_tokens=self._generation.max_new_tokens, **sampling)
         new_tokens = output[:, batch["input_ids"].shape[1] :].tolist()
-        return [self._reply(tokens) for tokens in new_tokens]
+        prompts = batch["attention_mask"].sum(dim=1).tolist()
+        return [self._reply(tokens, prompt) for tokens, prompt in zip(new_tokens, prompts, strict=True)]
 
-    def _reply(self, tokens: list[int]) -> Reply:
+    def _reply(self, tokens: list[int], prompt_tokens: int) -> Reply:
         ends = self._model.generation_config.eos_token_id
         end_tokens = set(ends) if isinstance(ends, list) else {ends}
-        finished = any(token in end_tokens for token in tokens)
+        written = next((place + 1 for place, token in enumerate(tokens) if token in end_tokens), None)
         text = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
-        return Reply(text, "stop" if finished else "length")
+        if written is None:
+            return Reply(text, "length", prompt_tokens, len(tokens))
+        return Reply(text, "stop", prompt_tokens, written)
 
     def _model_type_on_hub(self) -> str:
         from transformers import AutoConfig
 
         try:
-            return str(AutoConfig.from_pretrained(self._config.model).model_type)
+            return str(
+                AutoConfig.from_pretrained(self._config.model, revision=self._config.revision or None).model_type
+            )
         except (OSError, ValueError) as error:
             raise InputError(
                 "backend.model",
@@ -154,7 +190,7 @@ class LocalTransformers:
 _GREEDY: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 
 
-def _load_image_processor(model: str) -> Any:
+def _load_image_processor(model: str, revision: str | None) -> Any:
     """Qwen2.5-VL's processor for images only: the library's own insists on videos too, which need torchvision."""
     from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLProcessor
     from transformers.processing_utils import ProcessorMixin
@@ -166,6 +202,6 @@ def _load_image_processor(model: str) -> Any:
             self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
             ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
-    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
-    image_processor = AutoImageProcessor.from_pretrained(model, backend="pil")
+    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", revision=revision)
+    image_processor = AutoImageProcessor.from_pretrained(model, backend="pil", revision=revision)
     return ImageOnlyProcessor(image_processor, tokenizer, tokenizer.chat_template)

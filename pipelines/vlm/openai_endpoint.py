@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import httpx
-import pyarrow as pa
 
 from pipelines.retries import PermanentError, RetryableError, parse_retry_after, wait_s
-from pipelines.vlm.backend import Reply, Request
+from pipelines.vlm.backend import NOBODY, Reply, Request, Watcher
+from pipelines.vlm.chat_completions import chat_body, described, excerpt, parse_completion
 from pipelines.vlm.config import GenerationConfig, OpenAIEndpointConfig
-from pipelines.vlm.images import endpoint_image
-from schemas.errors import ConfigError, InputError, RowRejected
+from schemas.errors import ConfigError, EditmillError, InputError, RowRejected
 
 _TOO_MANY_REQUESTS = 429
 _KEY_REFUSED = frozenset({401, 403})
@@ -42,10 +39,10 @@ class OpenAIEndpoint:
             raise InputError(
                 "backend.url",
                 self._config.url,
-                f"does not answer ({_described(error)})",
+                f"does not answer ({described(error)})",
                 "Start the server, or correct the address.",
             ) from error
-        self._check_access(response)
+        self._check_access(response.status_code)
         if not self._config.check_model:
             return
         try:
@@ -54,7 +51,7 @@ class OpenAIEndpoint:
             raise InputError(
                 "backend.url",
                 address,
-                f"must list models as OpenAI's API does ({_described(error)})",
+                f"must list models as OpenAI's API does ({described(error)})",
                 "Check that the address ends with the API's version (/v1), or set check_model: false.",
             ) from error
         if self._config.model not in listed:
@@ -69,17 +66,22 @@ class OpenAIEndpoint:
         """Look for the key again: a worker may stand on another machine."""
         self._check_key()
 
-    def ask(self, requests: Sequence[Request]) -> list[Reply | RowRejected]:
+    def revision(self) -> str:
+        """The config's: an endpoint does not tell."""
+        return self._config.revision
+
+    def ask(self, requests: Sequence[Request], watcher: Watcher = NOBODY) -> list[Reply | RowRejected]:
         """As `VLMBackend.ask`, with at most `concurrency` requests in flight.
 
         Raises:
             ConfigError: the endpoint refuses the key.
             InputError: the endpoint does not know the model or the address, or no request of the batch reached it: an
                 endpoint that went away must not be told as a fault of the rows.
+            EditmillError: of the watcher.
         """
         # In a thread of its own, because the caller's may already run an event loop (a notebook, an actor).
         with ThreadPoolExecutor(max_workers=1) as own_thread:
-            results = own_thread.submit(asyncio.run, self._ask_all(requests)).result()
+            results = own_thread.submit(asyncio.run, self._ask_all(requests, watcher)).result()
         gone = [result for result in results if isinstance(result, RowRejected) and result.reason == _UNREACHABLE]
         if gone and len(gone) == len(results):
             raise InputError(
@@ -90,77 +92,99 @@ class OpenAIEndpoint:
             )
         return results
 
-    async def _ask_all(self, requests: Sequence[Request]) -> list[Reply | RowRejected]:
+    async def _ask_all(self, requests: Sequence[Request], watcher: Watcher) -> list[Reply | RowRejected]:
         in_flight = asyncio.Semaphore(self._config.concurrency)
         limits = httpx.Limits(max_connections=self._config.concurrency)
         timeout = httpx.Timeout(self._config.timeout_s)
+        fatal: list[EditmillError] = []
         async with httpx.AsyncClient(headers=self._headers(), limits=limits, timeout=timeout) as client:
 
-            async def one(request: Request) -> Reply | RowRejected:
+            async def one(place: int, request: Request) -> Reply | RowRejected | None:
                 async with in_flight:
+                    if fatal:
+                        return None
                     try:
-                        return await self._ask_until_answered(client, request)
+                        reply = await self._ask_in_time(client, request, watcher)
+                        await asyncio.to_thread(watcher.arrived, place, reply)
                     except RowRejected as rejection:
                         return rejection
+                    except EditmillError as error:
+                        # Nothing more goes out, but what is on its way was paid for: its replies are waited for.
+                        fatal.append(error)
+                        return None
+                    return reply
 
-            return await asyncio.gather(*(one(request) for request in requests))
+            results = await asyncio.gather(*(one(place, request) for place, request in enumerate(requests)))
+        if fatal:
+            raise fatal[0]
+        return [result for result in results if result is not None]
 
-    async def _ask_until_answered(self, client: httpx.AsyncClient, request: Request) -> Reply:
-        body = await asyncio.to_thread(self._body, request)
-        attempts = self._config.max_attempts
-        for attempt in range(1, attempts):
-            try:
-                return await self._ask(client, body)
-            except RetryableError as fault:
-                await asyncio.sleep(wait_s(attempt, self._config.backoff_s, fault.retry_after_s, self._draw))
+    async def _ask_in_time(self, client: httpx.AsyncClient, request: Request, watcher: Watcher) -> Reply:
+        body = await asyncio.to_thread(chat_body, request, self._config, self._generation)
+        await _admitted(watcher)
+        seconds, attempts = self._config.deadline_s, self._config.max_attempts
+        clock = asyncio.get_running_loop()
+        end = clock.time() + seconds
+        attempt, fault = 1, RetryableError("endpoint_timeout", f"no reply within the deadline of {seconds:g} s")
         try:
-            return await self._ask(client, body)
-        except RetryableError as fault:
-            raise RetryableError(fault.reason, f"{fault.sentence}; attempt {attempts} of {attempts}") from fault
+            async with asyncio.timeout_at(end):
+                while True:
+                    try:
+                        return await self._ask(client, body)
+                    except RetryableError as met:
+                        fault = met
+                    pause = wait_s(attempt, self._config.backoff_s, fault.retry_after_s, self._draw)
+                    if attempt == attempts or clock.time() + pause > end:
+                        break
+                    attempt += 1
+                    await asyncio.sleep(pause)
+                    await _admitted(watcher)
+        except TimeoutError:
+            pass
+        raise RetryableError(fault.reason, f"{fault.sentence}; attempt {attempt} of {attempts}") from fault
 
-    async def _ask(self, client: httpx.AsyncClient, body: dict[str, Any]) -> Reply:
+    async def _ask(self, client: httpx.AsyncClient, body: bytes) -> Reply:
         seconds = self._config.timeout_s
+        address = f"{self._config.url}/chat/completions"
         try:
             # httpx bounds the wait for each piece only; a reply that drips in must end, too.
-            async with asyncio.timeout(seconds):
-                response = await client.post(f"{self._config.url}/chat/completions", json=body)
-        except (TimeoutError, httpx.TimeoutException) as error:
+            async with (
+                asyncio.timeout(seconds),
+                client.stream("POST", address, content=body, headers=_JSON) as response,
+            ):
+                data = await self._read(response)
+        except httpx.TimeoutException as error:
+            raise RetryableError("endpoint_timeout", f"the reply was not complete within {seconds:g} s") from error
+        except TimeoutError as error:
             raise RetryableError("endpoint_timeout", f"the reply was not complete within {seconds:g} s") from error
         except httpx.ConnectError as error:
-            raise RetryableError(_UNREACHABLE, f"no connection ({_described(error)})") from error
+            raise RetryableError(_UNREACHABLE, f"no connection ({described(error)})") from error
         except httpx.RequestError as error:
-            raise RetryableError("endpoint_error", f"the connection failed ({_described(error)})") from error
+            raise RetryableError("endpoint_error", f"the connection failed ({described(error)})") from error
         status = response.status_code
         if status == _TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:
             after = parse_retry_after(response.headers.get("retry-after"))
-            raise RetryableError("endpoint_error", f"the endpoint answered {status}: {_excerpt(response)}", after)
-        self._check_access(response)
+            raise RetryableError("endpoint_error", f"the endpoint answered {status}: {excerpt(data)}", after)
+        self._check_access(status)
         if status == _NOT_FOUND:
             raise InputError(
                 "backend",
                 f"{self._config.url}, model {self._config.model}",
-                f"is not found (404: {_excerpt(response)})",
+                f"is not found (404: {excerpt(data)})",
                 "Check the address and the model's name.",
             )
         if status != httpx.codes.OK:
-            raise PermanentError("endpoint_refused", f"the endpoint answered {status}: {_excerpt(response)}")
-        return _reply(response)
+            raise PermanentError("endpoint_refused", f"the endpoint answered {status}: {excerpt(data)}")
+        return parse_completion(data)
 
-    def _body(self, request: Request) -> dict[str, Any]:
-        system = [{"role": "system", "content": request.system}] if request.system else []
-        return {
-            "model": self._config.model,
-            "messages": [*system, {"role": "user", "content": [self._part(part) for part in request.parts]}],
-            "max_tokens": self._generation.max_new_tokens,
-            "temperature": self._generation.temperature,
-        }
-
-    def _part(self, part: str | pa.Buffer) -> dict[str, Any]:
-        if isinstance(part, str):
-            return {"type": "text", "text": part}
-        media_type, data = endpoint_image(part.to_pybytes(), self._generation.max_side)
-        url = f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
-        return {"type": "image_url", "image_url": {"url": url}}
+    async def _read(self, response: httpx.Response) -> bytes:
+        most = self._config.max_reply_bytes
+        data = bytearray()
+        async for piece in response.aiter_bytes():
+            data += piece
+            if len(data) > most:
+                raise PermanentError("endpoint_reply_too_large", f"the reply has more than {most:,} bytes")
+        return bytes(data)
 
     def _headers(self) -> dict[str, str]:
         key = self._config.api_key()
@@ -175,43 +199,20 @@ class OpenAIEndpoint:
                 f"Set it: export {self._config.api_key_env}=...",
             )
 
-    def _check_access(self, response: httpx.Response) -> None:
-        if response.status_code in _KEY_REFUSED:
+    def _check_access(self, status: int) -> None:
+        if status in _KEY_REFUSED:
             raise ConfigError(
                 "backend.api_key_env",
                 self._config.api_key_env,
-                f"the endpoint refuses access ({response.status_code})",
+                f"the endpoint refuses access ({status})",
                 "Name the environment variable that holds a valid key.",
             )
 
 
-def _reply(response: httpx.Response) -> Reply:
-    """The first choice of a chat completion.
-
-    Raises:
-        PermanentError: `endpoint_not_json`, `endpoint_wrong_schema`.
-    """
-    try:
-        value = response.json()
-    except ValueError as error:
-        raise PermanentError("endpoint_not_json", f"the endpoint sent no JSON: {_excerpt(response)}") from error
-    try:
-        choice = value["choices"][0]
-        text, finish_reason = choice["message"]["content"], choice["finish_reason"]
-    except (KeyError, IndexError, TypeError) as error:
-        sentence = f"the reply is no chat completion: {_excerpt(response)}"
-        raise PermanentError("endpoint_wrong_schema", sentence) from error
-    # The API gives null as the content of a reply without text.
-    text = "" if text is None else text
-    if not isinstance(text, str) or not isinstance(finish_reason, str):
-        raise PermanentError("endpoint_wrong_schema", f"content and finish_reason must be text: {_excerpt(response)}")
-    return Reply(text, finish_reason)
+_JSON = {"Content-Type": "application/json"}
 
 
-def _excerpt(response: httpx.Response, limit: int = 160) -> str:
-    text = " ".join(response.text.split())
-    return text[:limit] + ("…" if len(text) > limit else "")
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+async def _admitted(watcher: Watcher) -> None:
+    pause = await asyncio.to_thread(watcher.admit)
+    if pause > 0:
+        await asyncio.sleep(pause)

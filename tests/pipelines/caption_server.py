@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -19,9 +22,12 @@ from typing import Any
 GOOD = "A red square stands on a plain green background."
 
 
-def completion(text: Any = GOOD, finish_reason: Any = "stop") -> bytes:
+USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+
+
+def completion(text: Any = GOOD, finish_reason: Any = "stop", usage: Any = USAGE) -> bytes:
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
-    return json.dumps({"object": "chat.completion", "choices": [choice]}).encode()
+    return json.dumps({"object": "chat.completion", "choices": [choice], "usage": usage}).encode()
 
 
 @dataclass
@@ -59,6 +65,7 @@ ANSWERS: dict[str, tuple[int, bytes]] = {
     "filtered": (200, completion("", "content_filter")),
     "too_short": (200, completion("Red.")),
     "too_long": (200, completion("red " * 1000)),
+    "no_usage": (200, completion(usage=None)),
     "control": (200, completion("A red\u0000 square on a green background.")),
 }
 
@@ -91,7 +98,7 @@ def serve(**settings: Any) -> Iterator[Endpoint]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            parts = body["messages"][-1]["content"]
+            parts = next(message["content"] for message in body["messages"] if message["role"] == "user")
             url = [part for part in parts if part["type"] == "image_url"][-1]["image_url"]["url"]
             image = base64.b64decode(url.partition("base64,")[2])
             with endpoint.lock:
@@ -115,6 +122,16 @@ def serve(**settings: Any) -> Iterator[Endpoint]:
                 self.answer(500, b"once")
             elif behaviour == "once_429" and attempt == 1:
                 self.answer(429, b"busy", Retry_After="0.4")
+            elif behaviour == "once_faulty" and attempt == 1:
+                self.answer(200, completion("A. "))
+            elif behaviour == "reset":
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.close_connection = True
+                os.close(self.connection.detach())
+            elif behaviour == "huge":
+                self.huge()
+            elif behaviour == "busy":
+                self.answer(429, b"busy", Retry_After="30")
             elif behaviour == "hang_up":
                 self.send_response(200)
                 self.send_header("Content-Length", "1000")
@@ -128,6 +145,16 @@ def serve(**settings: Any) -> Iterator[Endpoint]:
                 self.answer(200, good)
             else:
                 self.answer(200, good)
+
+        def huge(self) -> None:
+            """A body that never ends, as fast as it is taken."""
+            self.close_connection = True
+            try:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+                while True:
+                    self.wfile.write(b" " * 65536)
+            except OSError:
+                return
 
         def drip(self, behaviour: str) -> None:
             """A byte now and then, each well within any timeout for a single read."""
@@ -146,6 +173,9 @@ def serve(**settings: Any) -> Iterator[Endpoint]:
     class Server(ThreadingHTTPServer):
         # The default of 5 drops some of many connections that come at once, and the kernel asks again a second later.
         request_queue_size = 128
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Quiet: clients leave early on purpose."""
 
     server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -8,6 +8,7 @@ import io
 import pickle
 import random
 import socket
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,11 @@ def rows(*images: bytes | None, column: str = "image") -> pa.Table:
     return pa.table({"key": keys, "url": [f"https://{key}" for key in keys], column: pa.array(structs, IMAGE_TYPE)})
 
 
-def step(url: str, prompt: str = "caption_long.v1", column: str = "image", **backend: Any) -> Recaption:
+def step(
+    url: str, prompt: str = "caption_long.v1", column: str = "image", max_repairs: int = 0, **backend: Any
+) -> Recaption:
     quick = {"kind": "openai", "url": url, "model": "tiny-vlm", "timeout_s": 5.0, "max_attempts": 2, "backoff_s": 0.01}
-    values = {"backend": {**quick, **backend}, "prompt": prompt, "column": column}
+    values = {"backend": {**quick, **backend}, "prompt": prompt, "column": column, "max_repairs": max_repairs}
     return Recaption(parse_config(RecaptionConfig, values, "recaption"))
 
 
@@ -87,6 +90,9 @@ def test_captions_are_stored_with_what_wrote_them() -> None:
 FAULTS = {
     "always_500": "endpoint_error",
     "hang_up": "endpoint_error",
+    "reset": "endpoint_error",
+    "busy": "endpoint_error",
+    "huge": "endpoint_reply_too_large",
     "bad_request": "endpoint_refused",
     "truncated_json": "endpoint_not_json",
     "no_json": "endpoint_not_json",
@@ -110,9 +116,11 @@ def test_every_fault_rejects_its_own_row_and_no_other() -> None:
     healed = {picture(50): "once_500", picture(51): "once_429"}
     with serve(behaviours={**bad, **healed}) as endpoint:
         # Long enough that a busy machine still sends every request within it.
-        recaption = step(endpoint.url, timeout_s=2.0, concurrency=16)
+        recaption = step(endpoint.url, timeout_s=2.0, deadline_s=8.0, concurrency=16)
+        begun = time.monotonic()
         table = rows(good[0], *bad, good[1], None, b"", good[2][:60], b"no image", *healed, good[2])
         result = recaption(table)
+        assert time.monotonic() - begun < 16, "two waves of requests, each within its deadline"
     expected = [None, *FAULTS.values(), None, "image_missing", "image_empty", "image_truncated", "image_format_unknown"]
     expected += [None, None, None]
     assert reasons(result) == {
@@ -120,7 +128,9 @@ def test_every_fault_rejects_its_own_row_and_no_other() -> None:
     }
     assert {row[0]["text"] for row in result.kept["captions"].to_pylist()} == {GOOD}
     OUTCOME.check(result.rejected)
-    retried = {"always_500", "hang_up", "drip_body", "drip_head"}
+    # Who asks to be left alone for longer than the deadline is left alone.
+    retried = {"always_500", "hang_up", "reset", "drip_body", "drip_head"}
+    assert result.figures["requests"] == len(good) + len(healed) + 7, "replies that were paid for"
     for image, behaviour in bad.items():
         assert endpoint.attempts[image] == (2 if behaviour in retried else 1), behaviour
     first, second = endpoint.times[picture(51)]
@@ -189,7 +199,7 @@ def test_identity_follows_the_prompt_and_the_model_and_not_the_place(tmp_path: P
 
 def test_prompts_and_configs_are_checked(tmp_path: Path) -> None:
     assert load_prompt("caption_short.v1").file.kind == "short"
-    with pytest.raises(ConfigError, match=r"Known: caption_long\.v1, caption_short\.v1"):
+    with pytest.raises(ConfigError, match=r"Known: caption_long\.v1, caption_short\.v1, captions\.v1"):
         load_prompt("caption_longer.v1")
     misnamed = tmp_path / "mine.yaml"
     misnamed.write_text("name: mine\nversion: 2\nkind: long\nuser: Describe.\nmax_characters: 100\n")

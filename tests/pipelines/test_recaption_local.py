@@ -49,7 +49,8 @@ def rows(*images: bytes | None) -> pa.Table:
 
 def step(model: Path, batch_size: int = 3, **values: Any) -> Recaption:
     backend = {"kind": "transformers", "model": str(model), "batch_size": batch_size, "device": "cpu"}
-    return Recaption(parse_config(RecaptionConfig, {"backend": backend, **values}, "recaption"))
+    given = {"backend": backend, "prompt": "caption_long.v1", **values}
+    return Recaption(parse_config(RecaptionConfig, given, "recaption"))
 
 
 IMAGES = (picture(0, 64, 64), picture(1, 60, 112), picture(2, 200, 80), picture(3, 56, 56))
@@ -64,7 +65,7 @@ def test_captions_end_by_themselves_and_do_not_depend_on_the_batch(model_folder:
     def note_inputs(module: Any, positional: Any, inputs: dict[str, Any]) -> None:
         calls.append(inputs)
 
-    watching = recaption._backend._model.register_forward_pre_hook(note_inputs, with_kwargs=True)
+    watching = recaption.asker.inner._model.register_forward_pre_hook(note_inputs, with_kwargs=True)
     result = recaption(rows(IMAGES[0], None, IMAGES[1], b"no image", *IMAGES[2:]))
     watching.remove()
     assert result.rejected["reason"].to_pylist() == ["image_missing", "image_format_unknown"]

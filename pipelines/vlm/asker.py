@@ -1,0 +1,138 @@
+"""A backend with a memory: what was answered before is not asked again, what is asked is counted and kept at once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.vlm.backend import Reply, Request, VLMBackend
+from pipelines.vlm.config import GenerationConfig, OpenAIEndpointConfig, PriceConfig
+from pipelines.vlm.ledger import Ledger
+from pipelines.vlm.pace import Pacer
+from pipelines.vlm.reply_cache import ReplyCache, request_key
+from schemas.atomic import fingerprint
+from schemas.errors import RowRejected
+
+
+class Asker:
+    """Asks `inner` only what the cache lacks, within the config's pace and price. Light to pickle before `setup`.
+
+    Args:
+        inner: the backend.
+        config: of the step that asks.
+    """
+
+    def __init__(self, inner: VLMBackend, config: GenerationConfig) -> None:
+        self.inner = inner
+        self._config = config
+        self._desk: _Desk | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_desk": None}
+
+    def preflight(self) -> None:
+        """As the backend's."""
+        self.inner.preflight()
+
+    def setup(self) -> None:
+        """As the backend's."""
+        self.inner.setup()
+
+    def revision(self) -> str:
+        """As the backend's."""
+        return self.inner.revision()
+
+    def ask(self, requests: Sequence[Request]) -> list[Reply | RowRejected]:
+        """One result for each request, in order, from the cache or from the model; equal requests are asked once.
+
+        Raises:
+            EditmillError: as `VLMBackend.ask`; replies that came before it are in the cache.
+            BudgetError: no more money may be spent.
+        """
+        if self._desk is None:
+            self._desk = _Desk(self._config, self.inner.revision())
+        return self._desk.ask(self.inner, requests)
+
+    def figures(self) -> dict[str, int]:
+        """What was asked since the last call of this: requests, replies_from_cache, prompt_tokens, completion_tokens,
+        and spent_millionths where there is a price. Tokens and money are those of requests, not of cached replies."""
+        return {} if self._desk is None else self._desk.take_figures()
+
+
+class _Desk:
+    def __init__(self, config: GenerationConfig, revision: str) -> None:
+        backend = config.backend
+        self._decisive = {
+            "model": backend.model_name(),
+            "revision": revision,
+            "max_new_tokens": config.max_new_tokens,
+            "temperature": config.temperature,
+            "max_side": config.max_side,
+            "backend": {name: config.decisive()["backend"].get(name) for name in ("dtype", "impose_schema")},
+        }
+        folder = None if config.cache is None else Path(config.cache)
+        self._cache = None if folder is None else ReplyCache(folder / "replies")
+        price, pacer = PriceConfig(), Pacer(None, None, None)
+        if isinstance(backend, OpenAIEndpointConfig):
+            price = backend.price
+            place = hashlib.sha256(f"{backend.url} {backend.model}".encode()).hexdigest()[:16]
+            file = None if folder is None else folder / "pace" / f"{place}.json"
+            pacer = Pacer(file, backend.requests_per_minute, backend.tokens_per_minute)
+        account = price.account or fingerprint(config.decisive())
+        self._is_priced = bool(price.prompt or price.completion)
+        self._ledger = Ledger(None if folder is None else folder / "spent" / account, account, price)
+        self._pacer = pacer
+        self._figures: Counter[str] = Counter()
+
+    def ask(self, backend: VLMBackend, requests: Sequence[Request]) -> list[Reply | RowRejected]:
+        keys = [request_key(request, self._decisive) for request in requests]
+        known: dict[str, Reply | RowRejected] = {}
+        if self._cache is not None:
+            found = {key: self._cache.get(key) for key in dict.fromkeys(keys)}
+            known = {key: reply for key, reply in found.items() if reply is not None}
+            self._figures["replies_from_cache"] += len(known)
+        first = {key: place for place, key in reversed(list(enumerate(keys))) if key not in known}
+        asked = sorted(first.values())
+        if asked:
+            watcher = _Watcher(self, [keys[place] for place in asked])
+            replies = backend.ask([requests[place] for place in asked], watcher)
+            known.update({keys[place]: reply for place, reply in zip(asked, replies, strict=True)})
+        return [known[key] for key in keys]
+
+    def admit(self) -> float:
+        self._ledger.check()
+        return self._pacer.admit()
+
+    def arrived(self, key: str, reply: Reply) -> None:
+        self._ledger.enter(reply)
+        if self._cache is not None:
+            self._cache.put(key, reply)
+        tokens = {"prompt_tokens": reply.prompt_tokens or 0, "completion_tokens": reply.completion_tokens or 0}
+        self._pacer.charge(sum(tokens.values()))
+        self._figures.update({"requests": 1, **tokens})
+        if self._is_priced:
+            self._figures["spent_millionths"] += self._ledger.cost_millionths(reply)
+
+    def take_figures(self) -> dict[str, int]:
+        taken: Mapping[str, int] = self._figures
+        self._figures = Counter()
+        return dict(taken)
+
+
+class _Watcher:
+    """What a backend sees of a desk for one batch."""
+
+    def __init__(self, desk: _Desk, keys: Sequence[str]) -> None:
+        self._desk, self._keys = desk, keys
+        self._lock = threading.Lock()
+
+    def admit(self) -> float:
+        return self._desk.admit()
+
+    def arrived(self, place: int, reply: Reply) -> None:
+        with self._lock:
+            self._desk.arrived(self._keys[place], reply)
