@@ -38,7 +38,7 @@ class FailedRowsConfig(Config):
     """Name of the step that rejected the rows."""
     reasons: tuple[str, ...] = Field(min_length=1)
     """Reasons; `*` stands for any characters, as in `http_5*`."""
-    rows_per_partition: int = Field(default=256, ge=1)
+    rows_per_partition: int = Field(default=1024, ge=1)
     """Rows of several partitions of the run are put together up to about this many."""
 
 

@@ -9,22 +9,23 @@ import typer
 
 from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, mapping, runner_values
 
-_ROWS = 256
-_MOST_ROWS = 4096
+_ROWS = 2048
 
 
 def fetch(
     metadata: Annotated[
         list[str],
-        typer.Argument(help="A run folder of editmill filter, or Parquet files, folders or globs.", show_default=False),
+        typer.Argument(
+            help="A run folder, as editmill filter writes, or Parquet files, folders or globs.", show_default=False
+        ),
     ],
     output: RunFolderOption,
     contact: Annotated[
         str | None,
         typer.Option(help="Page or address where sites reach you; stands in the User-Agent. Please give one."),
     ] = None,
-    deadline: Annotated[float | None, typer.Option(help="Most seconds for a row, retries included (60).")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Requests at once, in each worker (64).")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Most seconds for a row, retries included (30).")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Requests at once, in each worker (128).")] = None,
     per_host: Annotated[int | None, typer.Option(help="Requests at once to one host, in each worker (4).")] = None,
     host_interval: Annotated[
         float | None, typer.Option(help="Least seconds between two requests to one host, in each worker (0).")
@@ -32,6 +33,9 @@ def fetch(
     allow_network: Annotated[
         list[str], typer.Option(help="Private network to allow, as 10.0.0.0/8; repeat it. Only public ones by default.")
     ] = [],  # noqa: B006
+    rows_per_partition: Annotated[
+        int, typer.Option(min=1, help="Rows fetched and committed together; their images are in memory at once.")
+    ] = _ROWS,
     settings: Annotated[
         list[str], typer.Option("--set", help="Any other key of the step, NAME=VALUE (see docs/fetch.md); repeat it.")
     ] = [],  # noqa: B006
@@ -63,32 +67,34 @@ def fetch(
     config = {
         "name": "fetch",
         "output": output,
-        "source": _source(metadata),
+        "source": _source(metadata, rows_per_partition),
         "steps": [{"fetch": {name: value for name, value in step.items() if value is not None}}],
         "runner": given(runner_values(runner, workers, address)),
     }
     launch(config, "editmill fetch")
 
 
-def _source(metadata: list[str]) -> dict[str, dict[str, Any]]:
-    """A run's records, or Parquet whose row groups are small enough for their images to be held together."""
+def _source(metadata: list[str], rows: int) -> dict[str, dict[str, Any]]:
+    """A run's records, or Parquet that can be read in pieces small enough for their images to be held together."""
     from jobs.launch import is_run_folder
-    from pipelines.parquet_files import find_files, read_footer
+    from jobs.registry import make_source
     from schemas.errors import ConfigError, InputError
 
     runs = [path for path in metadata if is_run_folder(Path(path))]
     if runs:
         if len(metadata) > 1:
             raise ConfigError("metadata", metadata, "must be one run folder, or Parquet files", "Fetch one by one.")
-        return {"run_records": {"path": runs[0], "rows_per_partition": _ROWS}}
-    for file in find_files(metadata):
-        footer = read_footer(file.path)
-        largest = max((footer.row_group(group).num_rows for group in range(footer.num_row_groups)), default=0)
-        if largest > _MOST_ROWS:
-            raise InputError(
-                "metadata",
-                file.path,
-                f"has row groups of {largest} rows, and those of one are worked on together; at most {_MOST_ROWS} fit",
-                "Bring it into small pieces first: editmill filter PATH --output RUN, and fetch RUN.",
-            )
-    return {"laion_parquet": {"paths": metadata, "rows_per_partition": _ROWS}}
+        return {"run_records": {"path": runs[0], "rows_per_partition": rows}}
+    source = {"laion_parquet": {"paths": metadata, "rows_per_partition": rows}}
+    largest = max(
+        make_source("laion_parquet", source["laion_parquet"], "editmill fetch").partitions(),
+        key=lambda partition: partition.stop - partition.start,
+    )
+    if largest.stop - largest.start > 2 * rows:
+        raise InputError(
+            "metadata",
+            largest.path,
+            f"has {largest.stop - largest.start} rows that can only be read together, and their images would be, too",
+            "Bring it into small pieces first: editmill filter PATH --output RUN, and fetch RUN.",
+        )
+    return source

@@ -33,14 +33,14 @@ class FetchConfig(Config):
     """An address or page under which the operator of a site reaches you; it stands in the `User-Agent` header. Many
     sites refuse clients that do not give one."""
 
-    deadline_s: Seconds = 60.0
+    deadline_s: Seconds = 30.0
     """Most seconds that a row may take from its first request to its last byte: name resolution, `robots.txt`,
     connections, reading, redirects, retries and the waits between them, all together."""
-    connect_timeout_s: Seconds = 10.0
+    connect_timeout_s: Seconds = 5.0
     """Most seconds for one connection: name resolution, TCP and TLS together."""
-    stall_timeout_s: Seconds = 15.0
+    stall_timeout_s: Seconds = 10.0
     """Most seconds without a byte while an answer is awaited or read."""
-    max_attempts: int = Field(default=3, ge=1, le=100)
+    max_attempts: int = Field(default=2, ge=1, le=100)
     """Attempts at a row, the first included; only faults that may pass are tried again."""
     backoff_s: float = Field(default=1.0, ge=0, le=3600)
     """Seconds after the first failed attempt, doubled after each further one, with jitter;
@@ -58,7 +58,7 @@ class FetchConfig(Config):
     check: Literal["decode", "header"] = "decode"
     """How an image is looked at: decoded once, or its header and size alone (faster; damage may be met later)."""
 
-    concurrency: int = Field(default=64, ge=1, le=4096)
+    concurrency: int = Field(default=128, ge=1, le=4096)
     """Requests under way at once, in each worker process."""
     per_host: int = Field(default=4, ge=1)
     """Requests under way at once to one host, in each worker process."""
