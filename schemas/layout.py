@@ -1,7 +1,8 @@
 """The shard layout: names of files and members, and how aspect buckets are told.
 
-A packed folder holds `webdataset/` and `parquet/` (each by choice), `index.parquet` and `manifest.json`. Parquet shards
-have a folder of their own so that a reader pointed at it meets nothing else.
+A packed folder holds `webdataset/` and `parquet/` (each by choice), `index.parquet`, `manifest.json`, and the dataset
+card `README.md`, which tells people what the manifest says. Parquet shards have a folder of their own so that a reader
+pointed at it meets nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pyarrow as pa
 from schemas.record import RecordSchema
 
 MANIFEST_NAME = "manifest.json"
+CARD_NAME = "README.md"
 INDEX_NAME = "index.parquet"
 WEBDATASET_FOLDER = "webdataset"
 PARQUET_FOLDER = "parquet"
@@ -46,18 +48,23 @@ INDEX = RecordSchema(
             pa.field("mask_status", pa.string()),
             pa.field("edit_type", pa.string()),
             pa.field("source", pa.string()),
+            pa.field("source_key", pa.string()),
+            pa.field("subset", pa.string()),
         ]
     ),
 )
 """One row a sample, in shard order. `shard` is relative to the packed folder; the sample's members are the bytes
 [offset, offset + size) of that tar, headers and padding included, so that they are a readable tar by themselves.
 Where no WebDataset shards were written, `shard` is the Parquet shard, `offset` the row in it and `size` 0.
-The last four are null for image-caption shards where they have no meaning."""
+`edited_fraction`, `mask_status` and `edit_type` are null for image-caption shards, where they have no meaning.
+`source_key`: what finds the row in its data set again. `subset`: null where there are none. An index from before there
+were the last two lacks them."""
 
 
-def shard_name(prefix: str, number: int, suffix: str) -> str:
-    """`edits-000000.tar` and the like; `suffix` without a dot."""
-    return f"{prefix}-{number:06d}.{suffix}"
+def shard_name(prefix: str, number: int, suffix: str, subset: str | None = None) -> str:
+    """`edits-000000.tar`, `edits-train-000000.tar` and the like; `suffix` without a dot."""
+    stem = prefix if subset is None else f"{prefix}-{subset}"
+    return f"{stem}-{number:06d}.{suffix}"
 
 
 def reference_member(position: int) -> str:

@@ -15,7 +15,8 @@ from schemas.config import Config
 from schemas.errors import InputError, SchemaVersionError, ShardError
 from schemas.layout import MANIFEST_NAME
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
+"""Version 1 had no history, contents and subsets."""
 
 
 class FileEntry(Config):
@@ -27,6 +28,19 @@ class FileEntry(Config):
     samples: int
     bytes: int
     sha256: str
+
+
+class StepHistory(Config):
+    """What a source or step made of its rows, on their way to the packed folder."""
+
+    name: str
+    version: int
+    rows_in: int
+    kept: int
+    rejected: dict[str, int]
+    """Reason -> rows. rows_in = kept + the sum of these."""
+    config: dict[str, Any]
+    """What decided it, without where data, models and files lie."""
 
 
 class ShardManifest(Config):
@@ -43,6 +57,12 @@ class ShardManifest(Config):
     kept: int
     rejected: dict[str, int]
     """Reason -> rows. rows_in = kept + the sum of these."""
+    history: tuple[StepHistory, ...] | None = None
+    """The source and the steps before packing, in order; None where nobody told."""
+    contents: dict[str, list[dict[str, Any]]] | None = None
+    """Topic -> what there is of it, each with its number of `samples`, the most first (see `pipelines.pack.contents`)."""
+    subsets: dict[str, int] | None = None
+    """Subset -> samples; None where the samples are all together."""
     shards: list[FileEntry]
     index: FileEntry
     checksum: str = ""
@@ -58,8 +78,9 @@ class ShardManifest(Config):
 
 
 def manifest_checksum(values: Mapping[str, Any]) -> str:
-    """Hexadecimal SHA-256 of a manifest's values, as JSON has them, its checksum left out."""
-    rest = {name: value for name, value in values.items() if name != "checksum"}
+    """Hexadecimal SHA-256 of a manifest's values, as JSON has them; its checksum is left out, and so are nulls, which
+    stand for what an older version did not have."""
+    rest = {name: value for name, value in values.items() if name != "checksum" and value is not None}
     return hashlib.sha256(canonical_json(rest).encode()).hexdigest()
 
 

@@ -70,10 +70,13 @@ EDIT_PAIR = RecordSchema(
             pa.field("edit_type", pa.string()),
             pa.field("source", pa.string()),
             pa.field("licence", pa.string()),
+            pa.field("source_key", pa.string()),
         ]
     ),
 )
-"""One or more reference images, the target image, and the instruction that leads from the ones to the other."""
+"""One or more reference images, the target image, and the instruction that leads from the ones to the other.
+`source_key`: what finds the row in its data set again: the name that the collection gives it, or FILE#ROW; null in
+records from before there was the column."""
 
 EDIT_SAMPLE = RecordSchema(
     "EditSample",

@@ -23,7 +23,7 @@ from schemas.outcomes import rejections
 from schemas.record import RecordSchema
 from schemas.records import EDIT_PAIR
 
-FIELDS = ("references", "target", "instruction", "edit_type", "source", "licence")
+FIELDS = ("references", "target", "instruction", "edit_type", "source", "licence", "source_key")
 _OTHER_NAMES = {"references": ("reference",), "licence": ("license",)}
 _LOOK_AT = 20
 
@@ -36,7 +36,8 @@ class EditPairsJsonlConfig(Config):
 
     columns: dict[str, str] = Field(default_factory=dict)
     """Field -> the name it has in the file, where that differs: `{references: src, target: tgt}`. Fields: references,
-    target, instruction, edit_type, source, licence. `reference` and `license` are understood by themselves."""
+    target, instruction, edit_type, source, licence, source_key. `reference` and `license` are understood by
+    themselves."""
 
     image_root: str | None = None
     """Folder that image paths are relative to; by default the folder of the .jsonl file."""
@@ -72,10 +73,11 @@ class EditPairsJsonl(Source[EditPairsJsonlConfig]):
     """Lines as `EditPair` rows. Image files are read as they are, never decoded.
 
     A line that makes no pair is rejected under a key made from its file's name and its place; blank lines are no rows.
+    The `source_key` of a line that gives none is FILE@BYTE, the file's name and the bytes before the line.
     """
 
     name: ClassVar[str] = "edit_pairs_jsonl"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config_class: ClassVar[type[Config]] = EditPairsJsonlConfig
     provides: ClassVar[RecordSchema | None] = EDIT_PAIR
 
@@ -147,6 +149,7 @@ class EditPairsJsonl(Source[EditPairsJsonlConfig]):
             "edit_type": self._text(values, "edit_type"),
             "source": self._text(values, "source") or self.config.source,
             "licence": self._text(values, "licence") or self.config.licence,
+            "source_key": self._text(values, "source_key") or f"{path.name}@{line.offset}",
         }
 
     def _image(self, name: str, path: Path) -> dict[str, Any]:
@@ -161,6 +164,8 @@ class EditPairsJsonl(Source[EditPairsJsonlConfig]):
 
     def _text(self, values: Mapping[str, Any], field: str) -> str | None:
         value = self._value(values, field)
+        if field == "source_key" and isinstance(value, int):
+            return str(value)
         if value is not None and not isinstance(value, str):
             raise RowRejected("field_type", f"{field} must be a text, not {type(value).__name__}")
         return value

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from pydantic import Field, field_validator
 
+from pipelines.parquet_files import read_footer
 from pipelines.shards.table import maps_from_lists
 from pipelines.source import Partition, Source, reject_repeats
 from pipelines.sources.parquet_tables import (
@@ -64,10 +65,11 @@ class EditPairsParquetConfig(Config):
 
 class EditPairsParquet(Source[EditPairsParquetConfig]):
     """Rows as `EditPair`. What a row has of an `EditSample` beyond that (a mask, say) travels along; other columns are
-    left out. Keys are made from the content again, so that they do not depend on what a file claims."""
+    left out. Keys are made from the content again, so that they do not depend on what a file claims. Where a file has no
+    column `source_key`, it is FILE#ROW, rows counted from 0."""
 
     name: ClassVar[str] = "edit_pairs_parquet"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config_class: ClassVar[type[Config]] = EditPairsParquetConfig
 
     def partitions(self) -> Sequence[Partition]:
@@ -92,6 +94,13 @@ class EditPairsParquet(Source[EditPairsParquetConfig]):
         wanted = {self.config.columns.get(name, name) for name in EDIT_SAMPLE.fields.names if name != "key"}
         table = read_row_groups(partition, wanted)
         places = [f"row {number} from row group {partition.start}" for number in range(table.num_rows)]
+        name = self.config.columns.get("source_key", "source_key")
+        if name not in table.column_names:
+            footer = read_footer(partition.path)
+            first = sum(footer.row_group(group).num_rows for group in range(partition.start))
+            file = partition.path.rpartition("/")[2]
+            found = [f"{file}#{first + number}" for number in range(table.num_rows)]
+            table = table.append_column(name, pa.array(found, pa.string()))
         return self.pairs_of(table, partition.path, places)
 
     def pairs_of(self, table: pa.Table, path: str, places: Sequence[str]) -> StepResult:

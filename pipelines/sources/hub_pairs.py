@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from pipelines.parquet_files import read_footer
 from pipelines.source import Partition, Source
 from pipelines.sources.hub_files import files_of_split
-from pipelines.sources.pair_rows import DECLARED_MASK, SOURCE_KEY, PairRows, make_pair
+from pipelines.sources.pair_rows import DECLARED_MASK, PairRows, make_pair
 from pipelines.sources.parquet_rows import DEFAULT_PARTITION_BYTES, read_rows, row_partitions
 from pipelines.step import StepResult
 from schemas.config import Config
@@ -88,7 +88,7 @@ HubConfigT = TypeVar("HubConfigT", bound=HubPairsConfig)
 
 
 class HubPairs(Source[HubConfigT]):
-    """Rows of one data set as `EditPair`, with a column `source_key`. A subclass gives name, config class and layout.
+    """Rows of one data set as `EditPair`. A subclass gives name, config class and layout.
 
     Images stay as they are, undecoded. Only the columns that are needed are read.
     """
@@ -137,7 +137,7 @@ class HubPairs(Source[HubConfigT]):
             SchemaError: a column has a type that cannot hold what it should.
         """
         columns = self._columns(read_footer(partition.path).schema.to_arrow_schema(), partition.path)
-        extra = (SOURCE_KEY, DECLARED_MASK) if self.config.keep_declared_mask else (SOURCE_KEY,)
+        extra = (DECLARED_MASK,) if self.config.keep_declared_mask else ()
         rows = PairRows(self, partition.path, self._dataset, extra)
         for position, values in read_rows(partition, list(columns.values())):
             try:

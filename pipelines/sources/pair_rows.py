@@ -16,8 +16,6 @@ from schemas.outcomes import rejections
 from schemas.record import RecordSchema
 from schemas.records import EDIT_PAIR, IMAGE_TYPE
 
-SOURCE_KEY = pa.field("source_key", pa.string())
-"""Column beside the record's: what the collection itself calls the row, so that one finds back to it."""
 DECLARED_MASK = pa.field("declared_mask", IMAGE_TYPE)
 """Column beside the record's, on request: the mask that the collection ships, as it is. Nothing computes with it."""
 
@@ -67,7 +65,7 @@ class PairRows:
         source: Source[Any],
         path: str,
         dataset: str | None,
-        extra: Sequence[pa.Field] = (SOURCE_KEY,),
+        extra: Sequence[pa.Field] = (),
         record: RecordSchema = EDIT_PAIR,
     ) -> None:
         self._source, self._path, self._dataset = source, path, dataset

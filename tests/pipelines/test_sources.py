@@ -63,6 +63,10 @@ def test_jsonl_pairs_keep_their_bytes_and_order_in_any_partitioning(tmp_path: Pa
     assert row["references"] == [{"bytes": reference, "path": "img/1a.jpg"}] and row["target"]["bytes"] == target
     assert row["key"] == pair_key([reference], target, "do 1")
     assert (row["source"], row["licence"]) == ("mine", "CC0")
+    # From a sample one finds back to the line that it came from.
+    listed = (tmp_path / "d" / "pairs.jsonl").read_bytes()
+    name, _, offset = row["source_key"].partition("@")
+    assert name == "pairs.jsonl" and json.loads(listed[int(offset) :].splitlines()[0])["instruction"] == "do 1"
 
 
 def test_copied_data_has_the_same_partitions_and_rows_and_changed_data_another_partition(tmp_path: Path) -> None:
@@ -171,6 +175,7 @@ def test_parquet_pairs_equal_whatever_shape_their_image_columns_have(tmp_path: P
     for result in results:
         assert result.kept["key"].to_pylist()[:3] == [row["key"] for row in rows[:3]]
         assert result.rejected["reason"].to_pylist() == ["repeated_row"]
+    assert results[1].kept["source_key"].to_pylist() == [f"plain.parquet#{number}" for number in range(3)]
     assert results[0].kept["mask_status"].to_pylist() == [row["mask_status"] for row in rows[:3]]
 
 
