@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from jobs.chain import Chain, check_columns, make_chain
 from jobs.config import PipelineConfig
-from jobs.registry import make_source, make_step
+from jobs.registry import make_source, make_step, step_config_class
+from jobs.run_folder import REPLIES_NAME
+from pipelines.vlm.config import GenerationConfig
 from schemas.errors import ConfigError
 
 
@@ -22,7 +24,11 @@ def build_chain(config: PipelineConfig, where: str) -> Chain:
     steps = []
     for position, step in enumerate(config.steps):
         [(name, values)] = step.items()
-        steps.append(make_step(name, values, f"{where}: steps[{position}]"))
+        place = f"{where}: steps[{position}]"
+        if issubclass(step_config_class(name, place), GenerationConfig):
+            # Absolute, because a worker may stand in another folder.
+            values = {"cache": str((config.folder / REPLIES_NAME).absolute()), **values}
+        steps.append(make_step(name, values, place))
     chain = make_chain(source, steps)
     provided = source.columns()
     check_columns(chain, provided)

@@ -78,6 +78,8 @@ def tell(report: RunReport, console: Console) -> None:
     typer.echo(f"{done}; run folder: {report.folder}")
     if report.shards is not None:
         typer.echo(f"shards: {report.shards}")
+    for cost in report.costs:
+        typer.echo(cost.sentence())
     for one in report.deviations:
         typer.echo(f"plan: {one.sentence()}")
     for met in report.marks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from jobs.config import PipelineConfig
 from jobs.event_log import EventLog
 from jobs.forecast_file import Deviation, deviations
 from jobs.marks_met import MarksMet, marks_met
+from jobs.model_costs import ModelCost, model_costs
 from jobs.observer import Observer
 from jobs.places import check_places
 from jobs.progress import NoProgress, ProgressView
@@ -51,6 +52,7 @@ class RunReport:
         seconds: wall time of this run.
         marks: what the marks of each step `review` came to.
         deviations: how far the plan was off, where there was one and this run did work.
+        costs: of each step that asked a model.
     """
 
     name: str
@@ -61,6 +63,7 @@ class RunReport:
     seconds: float
     marks: tuple[MarksMet, ...]
     deviations: tuple[Deviation, ...] = ()
+    costs: tuple[ModelCost, ...] = ()
 
     @property
     def kept(self) -> int:
@@ -106,7 +109,9 @@ def run_pipeline(
                 former = former.model_copy(update={"config": {**former.config, "report": config.report.as_json()}})
                 _write_pages(config, chain, former, folder, marks)
                 former.write(folder.manifest)
-            return RunReport(config.name, folder.path, _shards_of(former), counts_of(former), False, 0.0, marks)
+            costs = model_costs(chain)
+            told = counts_of(former)
+            return RunReport(config.name, folder.path, _shards_of(former), told, False, 0.0, marks, (), costs)
 
         write_bytes(folder.config, yaml.safe_dump(config.as_json(), sort_keys=False, allow_unicode=True).encode())
         RunManifest(status="running", name=config.name, fingerprint=mark, config=config.as_json()).write(
@@ -134,7 +139,10 @@ def run_pipeline(
         seconds = time.monotonic() - start
         off = deviations(folder.path, chain.plan.fingerprint, counts, observer.tally.seconds)
         shown = counts_of(manifest)
-        report = RunReport(config.name, folder.path, _shards_of(manifest), shown, True, seconds, marks, off)
+        costs = model_costs(chain)
+        report = RunReport(config.name, folder.path, _shards_of(manifest), shown, True, seconds, marks, off, costs)
+        for cost in costs:
+            log.write("model_asked", **asdict(cost))
         for one in off:
             log.write("plan_was_off", quantity=one.name, planned=one.planned, actual=one.actual)
         for met in marks:
@@ -201,7 +209,7 @@ def _finished_manifest(folder: RunFolder, mark: str) -> RunManifest | None:
 def _write_pages(
     config: PipelineConfig, chain: Chain, manifest: RunManifest, folder: RunFolder, marks: Sequence[MarksMet]
 ) -> None:
-    write_bytes(folder.report, run_page(manifest, folder, marks).encode())
+    write_bytes(folder.report, run_page(manifest, folder, marks, model_costs(chain)).encode())
     if has_masks(manifest):
         page = report_of_run(manifest, folder, chain, config.report.weighting, config.report.max_weight)
         write_bytes(folder.path / MASK_REPORT, page.encode())

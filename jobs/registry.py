@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.source import Source
 from pipelines.step import Step
-from schemas.config import parse_config
+from schemas.config import Config, parse_config
 from schemas.errors import ConfigError, ContractError
 
 SOURCES: dict[str, str] = {
@@ -67,6 +67,12 @@ def make_step(name: str, values: Mapping[str, Any], where: str) -> Step[Any]:
     """The step called `name` with a validated config; arguments and errors as for `make_source`."""
     step_class: type[Step[Any]] = _find(STEPS, name, "step", where)
     return step_class(parse_config(step_class.config_class, values, f"{where}.{name}"))
+
+
+def step_config_class(name: str, where: str) -> type[Config]:
+    """The config class of the step called `name`; errors as for `make_step`."""
+    config_class: type[Config] = _find(STEPS, name, "step", where).config_class
+    return config_class
 
 
 def _find(table: Mapping[str, str], name: str, kind: str, where: str) -> Any:

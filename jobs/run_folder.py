@@ -7,6 +7,7 @@
         outcomes/       PARTITION.parquet: every rejected row, with step, reason and sentence
         log.jsonl       events, one a line
         plan.json       what `editmill plan` expected, where it was asked
+        replies/        what models replied, so that nothing is asked twice
         steps/          STAGE/PARTITION.FINGERPRINT.*: what each step added, committed partition by partition;
                         STAGE/decision.FINGERPRINT.*: what a dataset step decided over all of them
 
@@ -36,6 +37,8 @@ from schemas.errors import InputError
 from schemas.folders import check_can_be_folder, check_holds_only
 from schemas.outcomes import no_rejections, up_to_date
 
+REPLIES_NAME = "replies"
+"""Folder of a run where the replies of models are kept, unless the config names another."""
 LOCK = ".lock"
 """File in a run folder that is held with flock while a run works there."""
 DECISION = "decision"
@@ -83,7 +86,9 @@ class RunFolder:
         check_can_be_folder(self.path, "output")
         if not self.manifest.exists() and not (self.path / "steps").exists():
             # What a plan, or a run that was killed before its first commit, may have left.
-            check_holds_only(self.path, "output", (self.config.name, self.log.name, LOCK, PLAN_NAME), "no run")
+            check_holds_only(
+                self.path, "output", (self.config.name, self.log.name, LOCK, PLAN_NAME, REPLIES_NAME), "no run"
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

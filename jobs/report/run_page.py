@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.marks_met import Fate, MarksMet
+from jobs.model_costs import ModelCost
 from jobs.report.mask_report import MASK_REPORT, has_masks
 from jobs.report.page import render_report
 from jobs.report.sections import Histogram, Section, Table, counts_section
@@ -25,11 +26,14 @@ EXAMPLES = 3
 """Rejected rows shown for each reason."""
 
 
-def run_page(manifest: RunManifest, folder: RunFolder, marks: Sequence[MarksMet] = ()) -> str:
+def run_page(
+    manifest: RunManifest, folder: RunFolder, marks: Sequence[MarksMet] = (), costs: Sequence[ModelCost] = ()
+) -> str:
     """The page of a finished run, as text.
 
     Args:
         marks: what the marks of each step `review` came to.
+        costs: of each step that asked a model.
     """
     counts = counts_of(manifest)
     first, last = counts[0], counts[-1]
@@ -45,6 +49,11 @@ def run_page(manifest: RunManifest, folder: RunFolder, marks: Sequence[MarksMet]
         sections.append(
             Table(("step", "reason", "key", "why"), examples, caption=caption, title="Rejected, for example")
         )
+    if costs:
+        paid = [(one.step, one.requests, one.prompt_tokens, one.completion_tokens, one.spent) for one in costs]
+        caption = "Over all starts of the run; replies that were found in the cache are not among them."
+        columns = ("step", "replies", "prompt tokens", "completion tokens", "money spent")
+        sections.append(Table(columns, paid, caption=caption, title="What models were asked"))
     for met in marks:
         rows: list[tuple[str | int, ...]] = [
             (mark.value, *(met.of(mark, fate) for fate in Fate), met.of(mark)) for mark in Mark

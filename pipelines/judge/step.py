@@ -49,7 +49,7 @@ class Judge(Step[JudgeConfig]):
         """
         super().__init__(config)
         self._prompt: Prompt[JudgePrompt] = load_prompt(config.prompt)
-        self._backend: Asker = make_backend(config)
+        self.asker: Asker = make_backend(config)
         _check_least(config.least, self._prompt.file)
 
     def identity(self) -> dict[str, Any]:
@@ -60,16 +60,16 @@ class Judge(Step[JudgeConfig]):
 
     def preflight(self) -> None:
         """As the backend's."""
-        self._backend.preflight()
+        self.asker.preflight()
 
     def setup(self) -> None:
         """As the backend's."""
-        self._backend.setup()
+        self.asker.setup()
 
     def process(self, table: pa.Table) -> StepResult:
         """Judge every pair of the batch."""
         requests = [self._request(table, position) for position in range(table.num_rows)]
-        replies = iter(self._backend.ask([request for request in requests if isinstance(request, Request)]))
+        replies = iter(self.asker.ask([request for request in requests if isinstance(request, Request)]))
         kept: list[int] = []
         added: list[tuple[list[tuple[str, float]], str]] = []
         refused: list[tuple[str, RowRejected]] = []
@@ -94,7 +94,7 @@ class Judge(Step[JudgeConfig]):
                 [rejection.sentence for _, rejection in refused],
                 evidence=[rejection.evidence for _, rejection in refused],
             ),
-            figures=self._backend.figures(),
+            figures=self.asker.figures(),
         )
 
     def _request(self, table: pa.Table, position: int) -> Request | RowRejected:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.vlm.backend import Reply, Request, VLMBackend
 from pipelines.vlm.config import GenerationConfig, OpenAIEndpointConfig, PriceConfig
-from pipelines.vlm.ledger import Ledger
+from pipelines.vlm.ledger import Ledger, account_totals
 from pipelines.vlm.pace import Pacer
 from pipelines.vlm.reply_cache import ReplyCache, request_key
 from schemas.atomic import fingerprint
@@ -58,9 +58,31 @@ class Asker:
         return self._desk.ask(self.inner, requests)
 
     def figures(self) -> dict[str, int]:
-        """What was asked since the last call of this: requests, replies_from_cache, prompt_tokens, completion_tokens,
-        and spent_millionths where there is a price. Tokens and money are those of requests, not of cached replies."""
+        """What was asked since the last call of this: requests, replies_from_cache, prompt_tokens, completion_tokens.
+        Tokens are those of requests, not of replies from the cache."""
         return {} if self._desk is None else self._desk.take_figures()
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether tokens cost money."""
+        price = _price(self._config)
+        return bool(price.prompt or price.completion)
+
+    def totals(self) -> dict[str, int]:
+        """What this step's account came to over all workers and starts: requests, prompt_tokens, completion_tokens,
+        spent_millionths. Empty without a cache, or where nothing was asked."""
+        folder = _account(self._config)[1]
+        return {} if folder is None else account_totals(folder)
+
+
+def _price(config: GenerationConfig) -> PriceConfig:
+    return config.backend.price if isinstance(config.backend, OpenAIEndpointConfig) else PriceConfig()
+
+
+def _account(config: GenerationConfig) -> tuple[str, Path | None]:
+    """Name and folder of the account that a step's replies go to."""
+    name = _price(config).account or fingerprint(config.decisive())
+    return name, None if config.cache is None else Path(config.cache) / "spent" / name
 
 
 class _Desk:
@@ -76,15 +98,13 @@ class _Desk:
         }
         folder = None if config.cache is None else Path(config.cache)
         self._cache = None if folder is None else ReplyCache(folder / "replies")
-        price, pacer = PriceConfig(), Pacer(None, None, None)
+        pacer = Pacer(None, None, None)
         if isinstance(backend, OpenAIEndpointConfig):
-            price = backend.price
-            place = hashlib.sha256(f"{backend.url} {backend.model}".encode()).hexdigest()[:16]
-            file = None if folder is None else folder / "pace" / f"{place}.json"
+            served = hashlib.sha256(f"{backend.url} {backend.model}".encode()).hexdigest()[:16]
+            file = None if folder is None else folder / "pace" / f"{served}.json"
             pacer = Pacer(file, backend.requests_per_minute, backend.tokens_per_minute)
-        account = price.account or fingerprint(config.decisive())
-        self._is_priced = bool(price.prompt or price.completion)
-        self._ledger = Ledger(None if folder is None else folder / "spent" / account, account, price)
+        name, place = _account(config)
+        self._ledger = Ledger(place, name, _price(config))
         self._pacer = pacer
         self._figures: Counter[str] = Counter()
 
@@ -114,8 +134,6 @@ class _Desk:
         tokens = {"prompt_tokens": reply.prompt_tokens or 0, "completion_tokens": reply.completion_tokens or 0}
         self._pacer.charge(sum(tokens.values()))
         self._figures.update({"requests": 1, **tokens})
-        if self._is_priced:
-            self._figures["spent_millionths"] += self._ledger.cost_millionths(reply)
 
     def take_figures(self) -> dict[str, int]:
         taken: Mapping[str, int] = self._figures

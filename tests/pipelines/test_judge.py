@@ -213,7 +213,7 @@ def test_a_real_model_in_this_process_looks_at_every_image_and_its_noise_is_no_s
     def note_images(module: Any, positional: Any, named: dict[str, Any]) -> None:
         seen.append(len(named["grid_thw"]))
 
-    tower: Any = step._backend.inner._model.model.visual  # type: ignore[attr-defined]
+    tower: Any = step.asker.inner._model.model.visual  # type: ignore[attr-defined]
     watching = tower.register_forward_pre_hook(note_images, with_kwargs=True)
     one, two = pairs(picture(0), b"no image"), pairs(picture(1), references=2)
     two = two.set_column(0, "key", pa.array(["f" * 32]))
