@@ -24,6 +24,7 @@ from jobs.run_folder import RunFolder
 from jobs.runners.config import RunnerConfig
 from jobs.runners.errors import pack_error, raise_error
 from jobs.runners.listener import Listener
+from jobs.runners.ray_metrics import count_rows
 from jobs.runners.ray_session import cluster_cores, one_thread
 from jobs.runners.watch import CommitWatch
 from jobs.work import finish, resume, run_step
@@ -149,6 +150,8 @@ def _read(batch: pa.Table, job: _Job) -> pa.Table:
         return _row(head, error=error)
     if resumed.read_now:
         head.made.extend(resumed.commits)
+        for commit in resumed.commits:
+            count_rows(job.folder.path.name, commit)
     else:
         head.found = resumed.commits
     return _row(head, resumed.table)
@@ -172,6 +175,7 @@ def _run_step(batch: pa.Table, job: _Job, position: int, step: Step[Any]) -> pa.
         table, commit = run_step(job.plan, job.folder, head.partition, position, _ready.get(mark, step), table)
     except EditmillError as error:
         return _row(head, error=error)
+    count_rows(job.folder.path.name, commit)
     head.made.append(commit)
     return _row(head, table)
 
