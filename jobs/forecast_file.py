@@ -30,6 +30,8 @@ class PlanFile(Config):
     """The interval of `kept`."""
     core_hours: float
     """Of work in the source and the steps."""
+    bytes: float
+    """Of the rows after the last step, images encoded."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,19 @@ def write_forecast(folder: Path, fingerprint: str, expected: Forecast) -> Path:
         kept_low=expected.kept_low,
         kept_high=expected.kept_high,
         core_hours=expected.core_hours,
+        bytes=expected.bytes,
     )
     write_json(path, plan.as_json())
     return path
+
+
+def read_forecast(folder: Path, fingerprint: str) -> PlanFile | None:
+    """The plan in the run folder `folder`, or None where there is none for the chain with this fingerprint."""
+    try:
+        plan = PlanFile.model_validate_json((folder / PLAN_NAME).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return plan if plan.fingerprint == fingerprint else None
 
 
 def deviations(folder: Path, fingerprint: str, counts: Sequence[StageCounts], seconds: float) -> tuple[Deviation, ...]:
@@ -76,11 +88,8 @@ def deviations(folder: Path, fingerprint: str, counts: Sequence[StageCounts], se
         counts: of the source and the steps, without the pack.
         seconds: of work on one core, over all of them.
     """
-    try:
-        plan = PlanFile.model_validate_json((folder / PLAN_NAME).read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return ()
-    if plan.fingerprint != fingerprint:
+    plan = read_forecast(folder, fingerprint)
+    if plan is None:
         return ()
     return (
         Deviation("rows in", plan.rows, counts[0].rows_in),

@@ -16,6 +16,7 @@ from jobs.pipeline import RunReport, run_pipeline
 from jobs.places import check_places
 from jobs.progress import progress_for
 from jobs.report.counts import counts_rows
+from jobs.room import check_room
 from schemas.config import parse_config
 
 NOTHING_KEPT = 1
@@ -53,6 +54,7 @@ def check_only(values: Mapping[str, Any], where: str) -> None:
     config = parse_config(PipelineConfig, values, where)
     chain = build_chain(config, where)
     check_places(config, chain.plan.source)
+    check_room(config, chain.plan.fingerprint)
     for step in chain.steps:
         step.preflight()
     partitions = chain.plan.source.partitions()

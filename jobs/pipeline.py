@@ -25,6 +25,7 @@ from jobs.progress import NoProgress, ProgressView
 from jobs.report.counts import StageCounts
 from jobs.report.mask_report import MASK_REPORT, has_masks, report_of_run
 from jobs.report.run_page import run_page
+from jobs.room import check_room
 from jobs.run_folder import RunFolder
 from jobs.run_manifest import RunManifest, read_run_manifest
 from jobs.runners.config import RunnerConfig
@@ -97,6 +98,8 @@ def run_pipeline(
     with_records = config.pack is None
     # Preflight comes before the folder is made, and spares the models of steps that have nothing left to do.
     pending = find_pending(chain, folder, partitions, with_records)
+    if pending:
+        check_room(config, chain.plan.fingerprint)
     for position, step in enumerate(chain.steps, start=1):
         if any(done <= position for done in pending.values()):
             step.preflight()

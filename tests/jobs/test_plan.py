@@ -66,3 +66,16 @@ def test_what_is_wrong_is_told_before_anything_is_read(tmp_path: Path) -> None:
     assert "output" in said.stderr
     missing = write_config(tmp_path / "other.yaml", pairs, source={"edit_pairs_jsonl": {"path": "nowhere"}})
     assert editmill("plan", missing).returncode == 2
+
+
+def test_a_disk_too_small_for_the_plan_is_told_before_work(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "job.yaml", write_pairs(tmp_path / "pairs"))
+    assert editmill("plan", config, "--rows", 100).returncode == 0
+    path = tmp_path / "job" / "plan.json"
+    plan = json.loads(path.read_text())
+    path.write_text(json.dumps({**plan, "bytes": 2.0**60}))
+    for options in ([], ["--check"]):
+        said = editmill("run", config, *options)
+        assert said.returncode == 2
+        assert "the plan expects to write" in said.stderr
+    assert not (tmp_path / "job" / "steps").exists()
