@@ -138,7 +138,9 @@ class Fetcher:
         """Attempts, with waits between them, until one succeeds or there is no use in another."""
         config = self._config
         former: FetchFault | None = None
-        for attempt in range(1, config.max_attempts + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 return await self._attempt(url, clock)
             except FetchFault as fault:
@@ -152,7 +154,6 @@ class Fetcher:
                     raise _after(fault, f"no time is left to wait {wait:.1f} s for attempt {attempt + 1}") from fault
                 former = fault
                 await asyncio.sleep(wait)
-        raise clock.fault()
 
     async def _attempt(self, url: URL, clock: _Clock) -> tuple[bytes, URL]:
         """One attempt: the address, and where it redirects to."""
