@@ -16,6 +16,7 @@ from pipelines.deduplicate.hash_step import IMAGE_HASHES, INSTRUCTION_MARK
 from pipelines.deduplicate.keep_first import keep_first
 from pipelines.deduplicate.survey import (
     Images,
+    codes_of,
     image_points,
     images_of,
     row_points,
@@ -82,11 +83,12 @@ class Deduplicate(DatasetStep[DeduplicateConfig]):
         surveys = surveys.take(pc.sort_indices(surveys, sort_keys=order))
         surveys = _first_of_each_key(surveys)
         images = images_of(surveys[IMAGE_HASHES.name], only="target" if self.config.match == "target" else None)
-        marks = surveys[INSTRUCTION_MARK.name].to_pylist() if self.config.match == "edit" else [b""] * len(images)
         if self.config.match == "any_image":
             verdicts = keep_first(image_points(images), len(images), self.config.radius)
         else:
-            verdicts = _by_rows(images, marks, self.config.radius)
+            is_edit = self.config.match == "edit"
+            groups = codes_of(surveys[INSTRUCTION_MARK.name]) if is_edit else np.zeros(len(images), np.int64)
+            verdicts = _by_rows(images, groups, self.config.radius)
         dropped = np.flatnonzero(verdicts >= 0)
         kept, distance = verdicts[dropped] // 256, verdicts[dropped] % 256
         same = np.array(
@@ -131,17 +133,14 @@ class Deduplicate(DatasetStep[DeduplicateConfig]):
         return f"{compared} is within {row['distance']} of 64 bits of that of {row['kept']}, which is kept"
 
 
-def _by_rows(images: Images, marks: list[bytes], radius: int) -> I64:
+def _by_rows(images: Images, groups: I64, radius: int) -> I64:
     """What becomes of each row, where rows are compared as a whole: first by content, what is left by look."""
-    first: dict[bytes, int] = {}
-    same_as = np.array(
-        [first.setdefault(marks[row] + images.contents(row), row) for row in range(len(images))], np.int64
-    )
-    groups: dict[bytes, int] = {}
-    group = np.array([groups.setdefault(mark, len(groups)) for mark in marks], np.int64)
+    codes = images.content_codes()
+    _, first, kind = np.unique(codes * (groups.max(initial=0) + 1) + groups, return_index=True, return_inverse=True)
+    same_as = first[kind]
     is_first = same_as == np.arange(len(images))
     left = np.flatnonzero(is_first & ~rows_with_flat_images(images))
-    verdicts = keep_first(row_points(images, group, left), len(images), radius)
+    verdicts = keep_first(row_points(images, groups, left), len(images), radius)
     # A copy shares the verdict of the first of its kind, or is dropped for it.
     return np.where(is_first | (verdicts[same_as] >= 0), verdicts[same_as], same_as * 256)
 

@@ -41,6 +41,20 @@ class Images:
         contents = self.contents(row)
         return [contents[place : place + CONTENT_BYTES] for place in range(0, len(contents), CONTENT_BYTES)]
 
+    def content_codes(self) -> I64:
+        """(N,) int64: equal for rows whose images are the same files in the same order."""
+        offsets = pa.array(self.start * CONTENT_BYTES, pa.int64()).buffers()[1]
+        rows = pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), len(self), [None, offsets, pa.py_buffer(self.content)]
+        )
+        return codes_of(rows)
+
+
+def codes_of(values: pa.Array | pa.ChunkedArray) -> I64:
+    """(N,) int64: equal for equal values."""
+    whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    return np.asarray(whole.dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False), np.int64)
+
 
 def images_of(column: pa.ChunkedArray, only: str | None = None) -> Images:
     """The images in a column `image_hashes`.
