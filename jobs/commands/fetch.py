@@ -55,20 +55,20 @@ def fetch(
     """
     from jobs.launch import given, launch
 
-    step = {
+    options = {
         "contact": contact,
         "deadline_s": deadline,
         "concurrency": concurrency,
         "per_host": per_host,
         "host_interval_s": host_interval,
         "allow_networks": allow_network or None,
-        **mapping("--set", settings),
     }
     config = {
         "name": "fetch",
         "output": output,
         "source": _source(metadata, rows_per_partition),
-        "steps": [{"fetch": {name: value for name, value in step.items() if value is not None}}],
+        # What is set is meant, null too: it is a value of some keys.
+        "steps": [{"fetch": {**given(options), **mapping("--set", settings)}}],
         "runner": given(runner_values(runner, workers, address)),
     }
     launch(config, "editmill fetch")

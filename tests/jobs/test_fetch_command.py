@@ -86,6 +86,8 @@ def test_fetch_then_retry_exactly_the_failed(server: Hostile, tmp_path: Path) ->
         "opted_out": 1,
         "http_503": 2,
     }
+    step = read_run_manifest(tmp_path / "fetched").config["steps"][0]["fetch"]
+    assert step["circuit_failures"] is None and step["max_attempts"] == 1 and step["deadline_s"] == 30
     rows = records(tmp_path / "fetched")
     assert [row["caption"] for row in rows] == [f"caption {n}" for n in (0, 5, 8, 9)]
     assert all(row["image"]["bytes"] == GOOD and row["width"] == 64 for row in rows)
