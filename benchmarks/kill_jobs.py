@@ -43,19 +43,20 @@ MOST_STARTS = 4
 """Starts after a kill until a round is given up."""
 
 
-def write_pairs(folder: Path, count: int) -> None:
-    """Crops of photographs, four of five with a recoloured ellipse; one of a hundred has a broken target."""
+def write_pairs(folder: Path, count: int, side: int = SIDE) -> None:
+    """Crops of photographs, `side` pixels wide and high; four of five get an ellipse of one colour, and one of a
+    hundred has a broken target."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     photographs = [photograph.pixels for photograph in load_photographs()]
     lines = []
     for number in range(count):
         pixels = photographs[number % len(photographs)]
-        top, left = (int(generator.integers(0, side - SIDE + 1)) for side in pixels.shape[:2])
-        before = pixels[top : top + SIDE, left : left + SIDE].copy()
+        top, left = (int(generator.integers(0, length - side + 1)) for length in pixels.shape[:2])
+        before = pixels[top : top + side, left : left + side].copy()
         after = before.copy()
         if number % 5:
-            middle = tuple(int(one) for one in generator.integers(40, SIDE - 40, 2))
+            middle = tuple(int(one) for one in generator.integers(40, side - 40, 2))
             colour = [int(one) for one in generator.integers(0, 256, 3)]
             after = np.asarray(cv2.ellipse(after, middle, (30, 18), float(number % 180), 0, 360, colour, -1))
         names = [f"{number:06d}-{part}.jpg" for part in ("before", "after")]
