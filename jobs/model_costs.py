@@ -11,7 +11,7 @@ from pipelines.vlm.ledger import MILLION
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What one step came to: all that was paid, by a start that was killed and by runs that share cache and account, too.
+    """What one step came to: all that was paid, also by killed starts and by runs that share cache and account.
 
     Args:
         step: its name.

@@ -34,6 +34,7 @@ SOURCES: dict[str, str] = {
 """Source name -> where its class is."""
 
 STEPS: dict[str, str] = {
+    "aesthetic": "pipelines.aesthetic.step:Aesthetic",
     "deduplicate": "pipelines.deduplicate.step:Deduplicate",
     "fetch": "pipelines.fetch.step:Fetch",
     "judge": "pipelines.judge.step:Judge",
@@ -42,6 +43,7 @@ STEPS: dict[str, str] = {
     "masks": "pipelines.masks.step:EditMasks",
     "pair_bounds": "pipelines.pair_bounds.step:PairBounds",
     "perceptual_hash": "pipelines.deduplicate.hash_step:PerceptualHash",
+    "quantile": "pipelines.quantile.step:Quantile",
     "recaption": "pipelines.recaption.step:Recaption",
     "review": "pipelines.review.step:Review",
     "write_instructions": "pipelines.recaption.write_instructions:WriteInstructions",
@@ -67,6 +69,12 @@ def make_step(name: str, values: Mapping[str, Any], where: str) -> Step[Any]:
     """The step called `name` with a validated config; arguments and errors as for `make_source`."""
     step_class: type[Step[Any]] = _find(STEPS, name, "step", where)
     return step_class(parse_config(step_class.config_class, values, f"{where}.{name}"))
+
+
+def source_config_class(name: str, where: str) -> type[Config]:
+    """The config class of the source called `name`; errors as for `make_source`."""
+    config_class: type[Config] = _find(SOURCES, name, "source", where).config_class
+    return config_class
 
 
 def step_config_class(name: str, where: str) -> type[Config]:

@@ -97,7 +97,7 @@ class _Desk:
             "backend": {name: config.decisive()["backend"].get(name) for name in ("dtype", "impose_schema")},
         }
         folder = None if config.cache is None else Path(config.cache)
-        self._cache = None if folder is None else ReplyCache(folder / "replies")
+        self._cache = None if folder is None else ReplyCache(folder / "kept")
         pacer = Pacer(None, None, None)
         if isinstance(backend, OpenAIEndpointConfig):
             served = hashlib.sha256(f"{backend.url} {backend.model}".encode()).hexdigest()[:16]
