@@ -38,6 +38,8 @@ IMAGE_RECORD = RecordSchema(
             pa.field("width", pa.int32()),
             pa.field("height", pa.int32()),
             pa.field("aesthetic", pa.float32()),
+            pa.field("aesthetic_scale", pa.string()),
+            pa.field("aesthetic_head", pa.string()),
             pa.field("watermark", pa.float32()),
             pa.field("unsafe", pa.float32()),
             pa.field("similarity", pa.float32()),
@@ -54,7 +56,8 @@ IMAGE_RECORD = RecordSchema(
     ),
 )
 """One LAION-style metadata row; `image` is null until it was fetched. `watermark`, `unsafe` in 0..1, `similarity` in
--1..1; `aesthetic` on the scale that the filter's config declares. `source_key`: the id the collection itself gave.
+-1..1; `aesthetic` on `aesthetic_scale` ("laion_1_10" or "unit_0_1"), given by `aesthetic_head`; where these are null,
+on the scale that the filter's config declares. `source_key`: the id the collection itself gave.
 `sha256`, `md5`: hexadecimal, of the image's bytes as the collection declares them; once the image was fetched, `width`,
 `height` and `sha256` are the image's own."""
 

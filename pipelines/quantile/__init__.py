@@ -1,0 +1,1 @@
+"""Quantiles: the best or worst share of all rows by a number."""
