@@ -45,6 +45,8 @@ DECISION = "decision"
 """Stands in a file name where a partition's would, and is none's."""
 ROW_GROUP = 256
 """Rows in a row group: small, because rows hold images and viewers read whole row groups."""
+PLAIN_ROW_GROUP = 16_384
+"""The same where no column holds bytes."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +248,7 @@ class RunFolder:
             table.combine_chunks(),
             stream,
             compression="zstd",
-            row_group_size=ROW_GROUP,
+            row_group_size=ROW_GROUP if any(_holds_bytes(field.type) for field in table.schema) else PLAIN_ROW_GROUP,
             use_compliant_nested_type=not exact,
         )
         data = stream.getvalue().to_pybytes()
@@ -259,17 +261,22 @@ class RunFolder:
         )
 
 
+def _holds_bytes(found: pa.DataType) -> bool:
+    inside = (found.field(place).type for place in range(found.num_fields))
+    return pa.types.is_binary(found) or pa.types.is_large_binary(found) or any(_holds_bytes(one) for one in inside)
+
+
 def finish_fingerprint(plan: Plan, with_records: bool) -> str:
     """What a partition's end depends on: the chain, and whether the rows are written out."""
     return fingerprint([plan.fingerprint, with_records])
 
 
-def read_committed(folder: Path, name: str, sha256: str, row_groups: Sequence[int] | None = None) -> pa.Table:
+def read_committed(folder: Path, name: str, sha256: str, rows: tuple[int, int] | None = None) -> pa.Table:
     """The Parquet file `name` of the run folder `folder`, once its hash is what was committed.
 
     Args:
         sha256: hexadecimal; the beginning of the hash is enough.
-        row_groups: those to read; default all.
+        rows: the first to read, and the one to stop before; default all.
 
     Raises:
         InputError: it is gone, or not what was committed.
@@ -283,4 +290,15 @@ def read_committed(folder: Path, name: str, sha256: str, row_groups: Sequence[in
     if not hashlib.sha256(data).hexdigest().startswith(sha256):
         raise InputError("run folder", str(path), "is not the file that was committed (sha256 differs)", mend)
     file = pq.ParquetFile(pa.BufferReader(data))
-    return file.read() if row_groups is None else file.read_row_groups(list(row_groups))
+    if rows is None:
+        return file.read()
+    start, stop = rows
+    first, at = 0, 0
+    groups: list[int] = []
+    for group in range(file.num_row_groups):
+        following = at + file.metadata.row_group(group).num_rows
+        if at < stop and following > start:
+            first = first if groups else at
+            groups.append(group)
+        at = following
+    return file.read_row_groups(groups).slice(start - first, stop - start)

@@ -61,8 +61,8 @@ class RunRecords(Source[RunRecordsConfig]):
     def read(self, partition: Partition) -> StepResult:
         """The rows of one partition; its file must still be the one that the manifest names."""
         _, digest, _ = partition.name.split("-")
-        groups = range(partition.start // ROW_GROUP, -(-partition.stop // ROW_GROUP))
-        return StepResult(read_committed(self.config.path, partition.path, digest, groups), no_rejections())
+        rows = (partition.start, partition.stop)
+        return StepResult(read_committed(self.config.path, partition.path, digest, rows), no_rejections())
 
     def identity(self) -> dict[str, Any]:
         """Without the folder: partitions are named by content, so a run that was moved is the same input."""

@@ -45,12 +45,14 @@ class Source(ABC, Generic[SourceConfigT]):
         config_class: the source's typed config.
         provides: the record that its tables are, so that a chain can be checked before a row is read; None where only
             reading tells.
+        reads_ahead: its tables are small, and `read` may run in another thread while the former table is written.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     config_class: ClassVar[type[Config]]
     provides: ClassVar[RecordSchema | None] = None
+    reads_ahead: ClassVar[bool] = False
 
     def __init__(self, config: SourceConfigT) -> None:
         self.config = config

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from jobs.chain import Chain
 from jobs.run_folder import RunFolder
 from jobs.runners.listener import Listener
-from jobs.work import finish, resume, run_step
+from jobs.work import Resumed, finish, resume, run_step
 from pipelines.source import Partition
 from pipelines.step import Step
 
@@ -25,8 +26,7 @@ def run_in_process(
         EditmillError: of a source or a step; what was committed stays.
     """
     ready: set[int] = set()
-    for partition in partitions:
-        resumed = resume(chain.plan, folder, partition)
+    for partition, resumed in _resumed(chain, folder, partitions):
         commits, table = list(resumed.commits), resumed.table
         for commit in commits:
             listener.committed(commit, found=not resumed.read_now)
@@ -41,3 +41,18 @@ def run_in_process(
         if with_records is not None:
             done = finish(chain.plan, folder, partition, tuple(commits), table if with_records else None)
             listener.finished(done, found=False)
+
+
+def _resumed(chain: Chain, folder: RunFolder, partitions: Sequence[Partition]) -> Iterator[tuple[Partition, Resumed]]:
+    """The partitions, each read; the next one is read meanwhile where the source may read ahead."""
+    if not chain.plan.source.reads_ahead or chain.steps:
+        for partition in partitions:
+            yield partition, resume(chain.plan, folder, partition)
+        return
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(resume, chain.plan, folder, partitions[0])
+        for place, partition in enumerate(partitions):
+            resumed = following.result()
+            if place + 1 < len(partitions):
+                following = reader.submit(resume, chain.plan, folder, partitions[place + 1])
+            yield partition, resumed

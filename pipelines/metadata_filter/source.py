@@ -42,7 +42,7 @@ from schemas.records import IMAGE_RECORD
 
 EXAMPLES = 3
 """Rejected rows written for each reason and file, where the others are only counted."""
-EXAMPLE_ROWS = 20_000
+EXAMPLE_ROWS = 4096
 """They are looked for among so many rows at the beginning of a file."""
 
 
@@ -53,6 +53,7 @@ class LaionParquet(Source[MetadataFilterConfig]):
     version: ClassVar[int] = 2
     config_class: ClassVar[type[Config]] = MetadataFilterConfig
     provides: ClassVar[RecordSchema | None] = IMAGE_RECORD
+    reads_ahead: ClassVar[bool] = True
 
     def identity(self) -> dict[str, Any]:
         """The bounds; where the files lie and how they are cut changes no row (a partition's name tells that)."""
