@@ -5,7 +5,8 @@
 
 The server is a process of its own that answers from memory, so that on two cores it takes one and the client the other.
 Peers: a plain sequential loop over one `httpx` client, and a bare `aiohttp` gather behind a semaphore, which checks
-nothing: no address, no robots.txt, no limits, no look at the image. Ratios are of medians over the repeats.
+nothing (no address, no robots.txt, no limits, no hash), with and without decoding the images as the step does. Ratios
+are of medians over the repeats.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing.synchronize import Event
 
@@ -28,10 +30,13 @@ import pyarrow as pa
 from PIL import Image
 
 from pipelines.fetch.config import FetchConfig
+from pipelines.fetch.content import look_at
 from pipelines.fetch.step import Fetch
 
 DISTINCT = 64
 CHECKS = ("header", "decode")
+DELAY_S = 0.05
+NOT_FOUND = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"
 
 
 def jpegs(side: int) -> list[bytes]:
@@ -46,7 +51,7 @@ def jpegs(side: int) -> list[bytes]:
 
 
 class Server(asyncio.Protocol):
-    """Keep-alive HTTP that answers /N with image N modulo their number, and /robots.txt with 404."""
+    """Keep-alive HTTP that answers /N with image N modulo their number, /slow/N after `DELAY_S`, all else with 404."""
 
     answers: list[bytes]
 
@@ -60,10 +65,14 @@ class Server(asyncio.Protocol):
         self.received += data
         while b"\r\n\r\n" in self.received:
             head, _, self.received = self.received.partition(b"\r\n\r\n")
-            path = head.split(b" ", 2)[1][1:]
-            number = int(path) if path.isdigit() else -1
-            body = self.answers[number % DISTINCT] if number >= 0 else b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"
-            self.transport.write(body)  # type: ignore[attr-defined]
+            path = head.split(b" ", 2)[1].removeprefix(b"/")
+            number = path.removeprefix(b"slow/")
+            body = self.answers[int(number) % DISTINCT] if number.isdigit() else NOT_FOUND
+            write: Callable[[bytes], None] = self.transport.write  # type: ignore[attr-defined]
+            if path is number:
+                write(body)
+            else:
+                asyncio.get_running_loop().call_later(DELAY_S, write, body)
 
 
 def serve(side: int, port: multiprocessing.sharedctypes.Synchronized[int], ready: Event) -> None:
@@ -88,18 +97,23 @@ def sequential(urls: list[str]) -> int:
         return sum(len(client.get(url).content) > 0 for url in urls)
 
 
-def bare_gather(urls: list[str], concurrency: int) -> int:
-    """What many scripts do."""
+def bare_gather(urls: list[str], concurrency: int, decode: bool = False) -> int:
+    """What many scripts do; with `decode`, each image is decoded in a pool of threads as the step does."""
 
     async def run() -> int:
         slots = asyncio.Semaphore(concurrency)
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
-            async def one(url: str) -> int:
-                async with slots, session.get(url) as response:
-                    return len(await response.read()) > 0
+                async def one(url: str) -> int:
+                    async with slots, session.get(url) as response:
+                        data = await response.read()
+                    if decode:
+                        await loop.run_in_executor(pool, look_at, data, "decode", 64_000_000)
+                    return len(data) > 0
 
-            return sum(await asyncio.gather(*(one(url) for url in urls)))
+                return sum(await asyncio.gather(*(one(url) for url in urls)))
 
     return asyncio.run(run())
 
@@ -153,6 +167,20 @@ def rate(call: Callable[[], int], images: int, repeats: int) -> float:
     return statistics.median(rates)
 
 
+def table(urls: list[str], concurrencies: Sequence[int], plain: float, repeats: int) -> None:
+    """Print the rates at several numbers of requests at once; `plain` is that of the sequential loop."""
+    print(f"{'at once':>8} {'gather':>8} {'+ decode':>9} {'fetch, header':>14} {'fetch, decode':>14}   ratios to both")
+    for concurrency in concurrencies:
+        ways = [
+            partial(bare_gather, urls, concurrency),
+            partial(bare_gather, urls, concurrency, decode=True),
+            *(partial(step_of(concurrency, check), urls) for check in CHECKS),
+        ]
+        bare, decoded, header, decode = (rate(way, len(urls), repeats) for way in ways)
+        ratios = f"{header / bare:.2f} {decode / decoded:.2f}, decode / sequential {decode / plain:.2f}"
+        print(f"{concurrency:>8} {bare:>8.0f} {decoded:>9.0f} {header:>14.0f} {decode:>14.0f}   {ratios}")
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -170,15 +198,12 @@ def main() -> None:
     size = statistics.mean(len(data) for data in jpegs(options.side)) / 1024
     print(f"{options.images} JPEGs of {options.side} x {options.side} ({size:.1f} KiB), {os.cpu_count()} cores")
     plain = rate(lambda: sequential(urls), options.images, options.repeats)
-    print(f"sequential httpx: {plain:.0f} images/s\n")
-    print(f"{'at once':>8} {'bare gather':>12} {'fetch, header':>14} {'fetch, decode':>14}   to gather, to sequential")
-    for concurrency in options.concurrency:
-        bare = rate(lambda c=concurrency: bare_gather(urls, c), options.images, options.repeats)
-        header, decode = (
-            rate(partial(step_of(concurrency, check), urls), options.images, options.repeats) for check in CHECKS
-        )
-        ratios = f"{header / bare:.2f} {decode / bare:.2f}, {header / plain:.2f} {decode / plain:.2f}"
-        print(f"{concurrency:>8} {bare:>12.0f} {header:>14.0f} {decode:>14.0f}   {ratios}")
+    print(f"sequential httpx: {plain:.0f} images/s\n\nimages/s, the server answering at once")
+    table(urls, options.concurrency, plain, options.repeats)
+    slow = [url.replace(f"{port.value}/", f"{port.value}/slow/") for url in urls]
+    plain = rate(lambda: sequential(slow[:40]), 40, 1)
+    print(f"\nimages/s, the server answering after {1e3 * DELAY_S:.0f} ms; sequential httpx: {plain:.0f}")
+    table(slow, [64], plain, options.repeats)
     one, two = (by_workers(urls, workers, 64, options.repeats) for workers in (1, 2))
     print(f"\n64 at once, decoded: {one:.0f} images/s by one worker, {two:.0f} by two ({two / one:.2f} x)")
     server.kill()
