@@ -11,10 +11,13 @@ from collections.abc import Callable
 
 import typer
 
+from jobs.commands.deduplicate import deduplicate
 from jobs.commands.demo import demo
 from jobs.commands.edit import edit
 from jobs.commands.fetch import fetch
 from jobs.commands.filter import filter_metadata
+from jobs.commands.judge import judge
+from jobs.commands.leakage import leakage
 from jobs.commands.masks import masks
 from jobs.commands.pack import pack
 from jobs.commands.peek import peek
@@ -34,6 +37,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "fetch": fetch,
     "recaption": recaption,
     "masks": masks,
+    "judge": judge,
+    "deduplicate": deduplicate,
+    "leakage": leakage,
     "pack": pack,
     "preview": preview,
     "peek": peek,

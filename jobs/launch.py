@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.build import build_chain
+from jobs.chain import over_partitions
 from jobs.config import PipelineConfig
 from jobs.pipeline import RunReport, run_pipeline
 from jobs.places import check_places
@@ -54,10 +55,11 @@ def check_only(values: Mapping[str, Any], where: str) -> None:
     config = parse_config(PipelineConfig, values, where)
     chain = build_chain(config, where)
     check_places(config, chain.plan.source)
+    partitions = chain.plan.source.partitions()
+    chain = over_partitions(chain, partitions)
     check_room(config, chain.plan.fingerprint)
     for step in chain.steps:
         step.preflight()
-    partitions = chain.plan.source.partitions()
     names = [stage.name for stage in chain.plan.stages] + (["pack"] if config.pack is not None else [])
     typer.echo(f"{where}: good. {len(partitions)} partitions through {' -> '.join(names)}; run folder {config.folder}")
 

@@ -7,11 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
 from jobs.chain import Chain
 from jobs.forecast import StageProbe
+from pipelines.dataset_step import DatasetStep
 from pipelines.source import Partition
 from pipelines.step import StepResult
 
@@ -70,6 +72,9 @@ def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, g
         count, setup = _Count(), 0.0
         start = time.monotonic()
         if table.num_rows:
+            if isinstance(step, DatasetStep):
+                # Decided over the rows tried: of few rows, fewer are duplicates of each other.
+                step = step.decided(partial(_itself, step.decide(step.survey(table))))
             step.setup()
             setup = time.monotonic() - start
             start = time.monotonic()
@@ -82,6 +87,10 @@ def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, g
     # Ranges are in the source's own units (lines, row groups): partitions may be of very different lengths.
     total = read_rows * _length(partitions) / max(1, _length([partitions[number] for number in chosen]))
     return Probe(tuple(stages), len(partitions), len(chosen), total, table.nbytes)
+
+
+def _itself(table: pa.Table) -> pa.Table:
+    return table
 
 
 def _length(partitions: Sequence[Partition]) -> int:

@@ -39,6 +39,7 @@ def plan(
     import json
 
     from jobs.build import build_chain
+    from jobs.chain import over_partitions
     from jobs.config import PipelineConfig
     from jobs.forecast import forecast
     from jobs.forecast_file import write_forecast
@@ -55,6 +56,7 @@ def plan(
     partitions = chain.plan.source.partitions()
     if not partitions:
         raise InputError(f"{config}: source", job.source, "has no partitions", "Check the path.")
+    chain = over_partitions(chain, partitions)
     tried = probe(chain, partitions, rows, seed, job.runner.gpus_per_model)
     if not tried.stages[0].rows_in:
         raise InputError(f"{config}: source", job.source, "gave no row in the partitions tried", "Try another --seed.")
