@@ -24,7 +24,10 @@ def judge(
         str | None, typer.Option(help="Instead of an endpoint: a Qwen2.5-VL model folder or hub name, run here.")
     ] = None,
     least: Annotated[
-        list[str], typer.Option(help="Least score kept, NAME=NUMBER; repeat it. By default 4 of both.")
+        list[str],
+        typer.Option(
+            help="Least score kept, NAME=NUMBER; repeat it, those not named decide nothing. By default 4 of both."
+        ),
     ] = [],  # noqa: B006
     prompt: Annotated[
         str | None, typer.Option(help="imgedit_scores.v1 (default), or a prompt file of your own.")
