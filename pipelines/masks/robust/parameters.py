@@ -46,10 +46,14 @@ class RobustParameters(Config):
     global_fraction: float = Field(default=0.95, gt=0.0, le=1.0)
     """A mask of at least this fraction of the image is taken for the whole image: `global`."""
     min_agreement: float = Field(default=0.03, ge=0.0, le=1.0)
-    """Where less than this share of the image agrees, in connected patches, the whole image was edited (`global`), or
-    the images do not show the same scene (`misaligned`)."""
-    min_structure: float = Field(default=0.45, ge=-1.0, le=1.0)
-    """Correlation of the images' edges that tells those two apart."""
+    """Where less than this share of the image agrees, in connected patches, the whole image was edited (`global`)."""
+    min_structure: float = Field(default=0.2, ge=-1.0, le=1.0)
+    """Where the directions of the images' edges agree less than this, and ..."""
+    min_detail: float = Field(default=0.5, ge=-1.0, le=1.0)
+    """... their detail correlates less than this even where it does best, they are no pair (`misaligned`)."""
+    redrawn_detail: tuple[float, float] = (0.78, 0.9)
+    """Where their detail correlates less than the first on the median, and less than the second even where it does
+    best, all of the image was drawn anew (`global`)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> RobustParameters:

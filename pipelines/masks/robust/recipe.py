@@ -21,14 +21,18 @@ from pipelines.masks.robust.align import apply_motion, estimate_motion
 from pipelines.masks.robust.confidence import edit_confidence, unchanged_confidence, whole_confidence
 from pipelines.masks.robust.heat import UNIT, measure_coarse_heat, measure_heat
 from pipelines.masks.robust.hysteresis import threshold_at_two_scales
+from pipelines.masks.robust.likeness import Likeness, measure_likeness
 from pipelines.masks.robust.parameters import RobustParameters
 from pipelines.masks.robust.regions import choose_components, fill_holes
 from pipelines.masks.robust.sharpness import match_sharpness, soften
-from pipelines.masks.robust.survey import agreement, cells, disagreement, structure, unedited
+from pipelines.masks.robust.survey import agreement, cells, disagreement, unedited
 from pipelines.masks.robust.tone import fit_tone
 from pipelines.masks.robust.working import enlarge_by, reduce_by, working_factor
 from schemas.config import Config
 from schemas.masks import MaskStatus, edited_fraction, max_pool
+
+_MOSTLY = 0.5
+"""The share of the image with detail from which on detail speaks for all of it."""
 
 
 class RobustRecipe(MaskRecipe[RobustParameters]):
@@ -92,11 +96,14 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
         agrees = agreement(apart)
         evidence["agreement"] = round(agrees, 4)
         evidence["disagreement"] = round(float(np.median(apart)), 2)
-        verdict = None
-        if tone.whole_image or agrees < parameters.min_agreement:
-            alike = structure(reference, target)
-            verdict = MaskStatus.GLOBAL if alike >= parameters.min_structure else MaskStatus.MISALIGNED
-            evidence["structure"] = round(alike, 3)
+        alike = measure_likeness(reference, target)
+        evidence["structure"] = round(alike.structure, 3)
+        evidence["detail"] = {
+            "share": round(alike.detailed, 3),
+            "typical": round(alike.typical_detail, 3),
+            "best": round(alike.best_detail, 3),
+        }
+        verdict = self._verdict(alike, tone.whole_image or agrees < parameters.min_agreement)
         if parameters.match_blur:
             widths = match_sharpness(reference, target)
             reference, target = soften(reference, widths[0]), soften(target, widths[1])
@@ -112,6 +119,16 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
         reach = round(parameters.reach_share * float(np.sqrt(fine.levels.size)))
         changed, levels = threshold_at_two_scales(fine.levels, coarse.levels, low, high, reach)
         return Difference(levels, changed, verdict, evidence)
+
+    def _verdict(self, alike: Likeness, nothing_agrees: bool) -> MaskStatus | None:
+        parameters = self.parameters
+        if alike.structure < parameters.min_structure and alike.best_detail < parameters.min_detail:
+            return MaskStatus.MISALIGNED
+        typical, best = parameters.redrawn_detail
+        redrawn = alike.typical_detail < typical and alike.best_detail < best and alike.detailed > _MOSTLY
+        if nothing_agrees or redrawn:
+            return MaskStatus.GLOBAL
+        return None
 
     def grow(self, changed: Mask) -> Mask:
         """Closing over a share of the image's size."""

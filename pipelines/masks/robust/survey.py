@@ -1,4 +1,4 @@
-"""A look at a pair from afar: which cells agree, and whether the edges lie in the same places.
+"""A look at a pair from afar: which cells agree.
 
 Shape legend: H, W pixels; r, c cells of the survey.
 """
@@ -19,7 +19,7 @@ AGREES = 4.0
 """A cell agrees where no channel is off by more than this many grey levels, on the cell's average."""
 _GROSS = 12.0
 """A cell that is off by more than this many grey levels was edited, whatever the noise."""
-_STRUCTURE_SIDE = 256
+_FEW = 0.1
 
 
 def cells(image: Pixels) -> Cells:
@@ -48,37 +48,26 @@ def disagreement(first: Cells, second: Cells) -> Cells:
 
 def agreement(apart: Cells) -> float:
     """The share of the image that agrees in patches of at least 3 x 3 cells, in 0..1; single cells agree by chance."""
-    agrees = (apart <= AGREES).astype(np.uint8)
-    patches = cv2.morphologyEx(agrees, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    return float(np.mean(patches))
+    return float(np.mean(_agreeing(apart)))
 
 
 def unedited(apart: Cells, shape: tuple[int, int]) -> Mask | None:
-    """Where noise may be measured, for an image of `shape`: away from cells that were edited beyond doubt.
+    """Where noise may be measured, for an image of `shape`: away from cells that were edited beyond doubt, or, where
+    that leaves less than a tenth of the image, in the patches that agree.
 
     Returns:
-        (H, W) bool; None where that would leave less than a tenth of the image.
+        (H, W) bool; None where there is no such place.
     """
-    gross = cv2.dilate((apart > _GROSS).astype(np.uint8), np.ones((3, 3), np.uint8))
-    if float(np.mean(gross)) > 0.9:
+    chosen = 1 - cv2.dilate((apart > _GROSS).astype(np.uint8), np.ones((3, 3), np.uint8))
+    if float(np.mean(chosen)) < _FEW:
+        chosen = _agreeing(apart)
+    if not chosen.any():
         return None
-    return np.asarray(cv2.resize(1 - gross, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST), np.uint8).view(
+    return np.asarray(cv2.resize(chosen, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST), np.uint8).view(
         np.bool_
     )
 
 
-def structure(reference: Pixels, target: Pixels) -> float:
-    """Correlation of the edge strengths of two (H, W, 3) uint8 images, in -1..1; 0 where either has no edge."""
-    height, width = target.shape[:2]
-    factor = min(1.0, _STRUCTURE_SIDE / max(height, width))
-    size = (max(8, round(width * factor)), max(8, round(height * factor)))
-    first, second = (_edges(reduced(image, size)) for image in (reference, target))
-    spread = float(first.std() * second.std())
-    return float(((first - first.mean()) * (second - second.mean())).mean()) / spread if spread > 1e-6 else 0.0
-
-
-def _edges(image: Pixels) -> npt.NDArray[np.float32]:
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    band = grey - cv2.GaussianBlur(grey, (0, 0), 3.0)
-    strength = cv2.magnitude(cv2.Sobel(band, cv2.CV_32F, 1, 0), cv2.Sobel(band, cv2.CV_32F, 0, 1))
-    return np.asarray(cv2.GaussianBlur(strength, (0, 0), 1.5), dtype=np.float32)
+def _agreeing(apart: Cells) -> npt.NDArray[np.uint8]:
+    agrees = (apart <= AGREES).astype(np.uint8)
+    return np.asarray(cv2.morphologyEx(agrees, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), np.uint8)

@@ -2,8 +2,9 @@
 
 The curve is t = r + a + b r + c r ln r, which holds an offset, a gain, and to first order a gamma. It is fitted by
 iteratively reweighted least squares on a strongly reduced copy, where noise and texture have averaged out, starting
-from "nothing drifted", so that an unchanged subject before a replaced background keeps its own. A curve is taken only
-where it explains clearly more of the image than none does, and only while it is slight: a strong one is an edit.
+from "nothing drifted", and on those cells alone that a slight drift can reach: a replaced background has no say in it,
+however large. A curve is taken only where it explains clearly more of the image than none does, takes nothing out of
+agreement, and is slight: a strong one is an edit. Where it explains nearly all, it is an edit of the whole image.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.masks.difference import Pixels
-from pipelines.masks.robust.survey import AGREES, Cells, disagreement
+from pipelines.masks.robust.survey import AGREES, Cells, agreement, disagreement
 
 Curves = npt.NDArray[np.float64]
 
@@ -38,6 +39,8 @@ _UNGRADED = 0.35
 """... at most this share agreed without it, is a grading of the whole image."""
 _NEARLY_ALL = 95.0
 """Percentile of the displacements that a curve's drift is."""
+_MOST_LOST = 0.03
+"""A curve may take this share of the image, at most, out of agreement: what agreed without it had not drifted."""
 _SLIGHT = 15.0
 """The drift, in grey levels of the most drifted channel, up to which a curve is drift; beyond, it is an edit."""
 
@@ -74,19 +77,55 @@ class Tone:
 def fit_tone(first: Cells, second: Cells) -> Tone:
     """The tone curves between the cells of a reference and of a target that lie on each other."""
     content = _content(first, second)
-    first, second = first[content], second[content]
-    apart = disagreement(first, second)
-    before = float(np.mean(apart <= AGREES))
-    curves = _fit(first[::2], second[::2])
-    moved = _drift(curves, first)
-    left = disagreement(first + moved, second)
-    after = float(np.mean(left <= AGREES))
-    drift = float(np.percentile(np.abs(moved), _NEARLY_ALL, axis=0).max()) * 255.0
-    better = after >= before + _LEAST_GAIN or (
-        after >= before and drift > 0.5 and float(np.median(left)) <= _HALVED * float(np.median(apart))
+    before = disagreement(first, second)
+    near = content & (before <= _SLIGHT + _LEAST_REACH)
+    curves = _fit(first[near][::2], second[near][::2]) if np.mean(near) >= _LEAST_CONTENT else np.zeros((3, 3))
+    drift = _Curve.of(curves, first, second, content)
+    plain = _share(before <= AGREES, content)
+    better = drift.explained >= plain + _LEAST_GAIN or (
+        drift.explained >= plain
+        and drift.displacement > 0.5
+        and float(np.median(drift.left[content])) <= _HALVED * float(np.median(before[content]))
     )
-    whole = drift > _SLIGHT and after >= before + _GRADED and before <= _UNGRADED
-    return Tone(curves, drift, before, after, bool(better and drift <= _SLIGHT), bool(whole))
+    accepted = better and drift.displacement <= _SLIGHT and _lost(before, drift.left, content) <= _MOST_LOST
+    kept = drift if accepted else _Curve(np.zeros((3, 3)), 0.0, plain, before)
+    whole = False
+    if kept.explained <= _UNGRADED:
+        grading = _Curve.of(_fit(first[content][::2], second[content][::2]), first, second, content)
+        whole = (
+            grading.displacement > _SLIGHT
+            and grading.explained >= kept.explained + _GRADED
+            and _lost(kept.left, grading.left, content) <= _MOST_LOST
+        )
+        if whole:
+            drift = grading
+    return Tone(drift.curves, drift.displacement, plain, drift.explained, bool(accepted and not whole), bool(whole))
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """Curves with their 95th percentile displacement in grey levels, the share explained, and what is left: (r, c)."""
+
+    curves: Curves
+    displacement: float
+    explained: float
+    left: Cells
+
+    @classmethod
+    def of(cls, curves: Curves, first: Cells, second: Cells, content: npt.NDArray[np.bool_]) -> _Curve:
+        moved = _drift(curves, first)
+        left = disagreement(first + moved, second)
+        displacement = float(np.percentile(np.abs(moved[content]), _NEARLY_ALL, axis=0).max()) * 255.0
+        return cls(curves, displacement, _share(left <= AGREES, content), left)
+
+
+def _share(cells: npt.NDArray[np.bool_], content: npt.NDArray[np.bool_]) -> float:
+    return float(np.mean(cells[content]))
+
+
+def _lost(before: Cells, after: Cells, content: npt.NDArray[np.bool_]) -> float:
+    """The share of the image, in patches, that agrees before a curve and no longer after it: it did not drift."""
+    return agreement(np.where((after > AGREES) & content, before, np.inf))
 
 
 def _content(first: Cells, second: Cells) -> npt.NDArray[np.bool_]:
