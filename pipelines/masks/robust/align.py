@@ -42,6 +42,8 @@ _LEAST_GAIN = 0.08
 """A motion must lower the residual by this share."""
 _LEAST_MOTION = 0.03
 """Motions under this many pixels of the image are left alone: resampling would cost more than it gives."""
+_SEEN_BEYOND = 0.25
+"""How far beyond the middle of its outermost pixels an image is taken to show what it would hold there, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,8 @@ def apply_motion(reference: Pixels, motion: Motion) -> tuple[Pixels, Mask]:
 def _seen(row: npt.NDArray[np.float64], axis: int, size: tuple[int, int]) -> slice:
     """The range of target columns (axis 0) or rows (axis 1) whose place in the reference lies inside it."""
     drift = row[1 - axis] * np.array([0.0, size[1 - axis] - 1.0])
-    first = (-0.5 - row[2] - drift.min()) / row[axis]
-    last = (size[axis] - 0.5 - row[2] - drift.max()) / row[axis]
+    first = (-_SEEN_BEYOND - row[2] - drift.min()) / row[axis]
+    last = (size[axis] - 1 + _SEEN_BEYOND - row[2] - drift.max()) / row[axis]
     return slice(max(0, int(np.ceil(first))), min(size[axis], int(np.floor(last)) + 1))
 
 

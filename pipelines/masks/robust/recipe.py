@@ -31,7 +31,7 @@ from pipelines.masks.robust.working import enlarge_by, reduce_by, working_factor
 from schemas.config import Config
 from schemas.masks import MaskStatus, edited_fraction, max_pool
 
-_MOSTLY = 0.5
+_MOSTLY = 0.6
 """The share of the image with detail from which on detail speaks for all of it."""
 
 
@@ -108,12 +108,11 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
             widths = match_sharpness(reference, target)
             reference, target = soften(reference, widths[0]), soften(target, widths[1])
             evidence["softened"] = {"reference": widths[0], "target": widths[1]}
+        if outside is not None:
+            reference = np.asarray(cv2.copyTo(target, outside.view(np.uint8), reference), np.uint8)
         quiet_cells = unedited(apart, target.shape[:2])
         fine = measure_heat(reference, target, parameters.least_noise, quiet_cells)
         coarse = measure_coarse_heat(reference, target, parameters.least_noise, quiet_cells)
-        if outside is not None:
-            fine.levels[outside] = 0
-            coarse.levels[cv2.resize(outside.view(np.uint8), coarse.levels.shape[::-1]) > 0] = 0
         evidence["noise"] = {"fine": fine.evidence(), "coarse": coarse.evidence()}
         low, high = parameters.low_threshold * UNIT, parameters.high_threshold * UNIT
         reach = round(parameters.reach_share * float(np.sqrt(fine.levels.size)))

@@ -20,7 +20,7 @@ from pipelines.masks.robust.survey import AGREES, Cells, agreement, disagreement
 Curves = npt.NDArray[np.float64]
 
 _ROUNDS = 6
-_HELD = np.array([5e-8, 5e-6, 5e-6])
+_HELD = np.array([5e-8, 5e-6, 2e-5])
 _MIDDLE = 0.4
 """The share of the cells, those that are explained best, that sets the scale of what counts as explained."""
 _REACH = 4.0
