@@ -17,7 +17,7 @@ from pipelines.masks.difference import Mask, Pixels
 from pipelines.masks.robust.noise import local_activity, noise_levels
 from pipelines.masks.robust.survey import reduced
 
-UNIT = 4
+UNIT = 2
 """Heat of one noise level: 255 is reached at about 64 noise levels."""
 _OPPONENTS = np.array([[0.299, 0.587, 0.114], [-0.45, -0.45, 0.9], [0.9, -0.8, -0.1]], np.float32)
 """Brightness, blue against yellow, red against green; each near one grey level for a change that looks like one."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.masks.difference import Mask, Pixels
 
-_EDGE_SHARE = 0.4
+_EDGE_SHARE = 0.35
 """A pixel under this share of the largest heat around it is the smear of an edge, not the edit itself."""
 _NEAR = np.ones((5, 5), np.uint8)
 _ALONE = 2.0

@@ -51,7 +51,7 @@ class RobustParameters(Config):
     """Where the directions of the images' edges agree less than this, and ..."""
     min_detail: float = Field(default=0.5, ge=-1.0, le=1.0)
     """... their detail correlates less than this even where it does best, they are no pair (`misaligned`)."""
-    redrawn_detail: tuple[float, float] = (0.78, 0.9)
+    redrawn_detail: tuple[float, float] = (0.85, 0.9)
     """Where their detail correlates less than the first on the median, and less than the second even where it does
     best, all of the image was drawn anew (`global`)."""
 
