@@ -8,6 +8,11 @@ Edits of known region (`pipelines.synthesis.edits`) are made on photographs, deg
 (`pipelines.synthesis.degradations`), and masked by each recipe with its defaults. Scored on the 8x max-pooled grid: IoU
 with the region known before the degradation, and relative error of w = log2(x) + 1. A pair whose status says that there
 is no mask (`unchanged`, `too_small`, `misaligned`) scores as an empty mask.
+
+An edit that nobody can see has no region: black sky put in the place of black sky is drawn again with another seed,
+until at least three quarters of the region differ from the original by a just noticeable difference (2.3 in CIE Lab,
+Mahy et al. 1994), before any degradation and whatever a recipe makes of it. Where twenty draws find none, the most
+visible one is taken.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ from pipelines.masks.recipe import MaskResult
 from pipelines.masks.registry import make_recipe
 from pipelines.masks.score import pooled_iou, weight_error
 from pipelines.synthesis.degradations import DEGRADATIONS
-from pipelines.synthesis.edits import KINDS, KnownEdit, make_edit
+from pipelines.synthesis.edits import KINDS, EditKind, KnownEdit, make_edit
 from pipelines.synthesis.photographs import Photograph, load_photographs, scaled
 from schemas.images import decode_image
 from schemas.masks import MaskStatus
@@ -41,6 +46,11 @@ SEEDS = {"development": (0, 1), "held-out": (1000, 1001)}
 LONGEST_SIDE = 512
 RECIPES = ("seed", "uniworld", "robust")
 WITH_MASK = (MaskStatus.OK, MaskStatus.GLOBAL)
+NOTICEABLE = 2.3
+VISIBLE_SHARE = 0.75
+DRAWS = 20
+ALWAYS = ("unchanged", "global")
+"""Kinds that are about no region."""
 REAL_PAIRS = Path(__file__).parents[2] / "shared" / "data" / "real_pairs"
 
 
@@ -65,7 +75,31 @@ def edits(photographs: Sequence[Photograph], seeds: Sequence[int]) -> Iterator[t
         donor = photographs[(number + 1) % len(photographs)]
         for seed in seeds:
             for kind in KINDS:
-                yield photograph, seed, make_edit(kind, photograph, seed, donor=donor)
+                yield photograph, seed, visible_edit(kind, photograph, seed, donor)
+
+
+def visible_edit(kind: EditKind, photograph: Photograph, seed: int, donor: Photograph) -> KnownEdit:
+    """The first edit, from `seed` on, that can be seen on most of its region; see the module."""
+    best, most = None, -1.0
+    for draw in range(DRAWS):
+        edit = make_edit(kind, photograph, seed + 10_000 * draw, donor=donor)
+        share = 1.0 if kind in ALWAYS else visible_share(edit)
+        if share > most:
+            best, most = edit, share
+        if most >= VISIBLE_SHARE:
+            break
+    if best is None:
+        raise ValueError("no edit was drawn")
+    return best
+
+
+def visible_share(edit: KnownEdit) -> float:
+    """The share of the edit's region that differs noticeably, in 0..1."""
+    before, after = (
+        cv2.cvtColor(image.astype(np.float32) / np.float32(255.0), cv2.COLOR_RGB2LAB)
+        for image in (edit.reference, edit.target)
+    )
+    return float(np.mean(np.linalg.norm(before - after, axis=-1)[edit.mask] >= NOTICEABLE))
 
 
 def score_part(part: str, photographs: Sequence[Photograph], seeds: Sequence[int]) -> list[Score]:

@@ -85,9 +85,11 @@ def _directions(grey: Floats) -> tuple[Floats, Floats, Floats]:
     right, down = (cv2.Sobel(soft, cv2.CV_32F, *axis, scale=0.125)[::2, ::2] for axis in ((1, 0), (0, 1)))
     square = right * right + down * down
     strength = np.sqrt(square)
-    strength = np.minimum(strength, np.percentile(strength[::2, ::2], _STRONGEST))
-    safe = np.maximum(square, 1e-6)
-    return (right * right - down * down) / safe, 2.0 * right * down / safe, strength
+    capped = np.minimum(strength, np.float32(np.percentile(strength[::2, ::2], _STRONGEST)))
+    safe = np.maximum(square, np.float32(1e-6))
+    across = np.asarray((right * right - down * down) / safe, dtype=np.float32)
+    along = np.asarray(2.0 * right * down / safe, dtype=np.float32)
+    return across, along, np.asarray(capped, dtype=np.float32)
 
 
 def _detail(first: Floats, second: Floats) -> tuple[float, float, float]:

@@ -31,8 +31,11 @@ from pipelines.masks.robust.working import enlarge_by, reduce_by, working_factor
 from schemas.config import Config
 from schemas.masks import MaskStatus, edited_fraction, max_pool
 
+_MOST_AGREES = 0.5
+_SAME_STRUCTURE = 0.4
+"""The structure from which on most of what is shown is where it was, ..."""
 _MOSTLY = 0.6
-"""The share of the image with detail from which on detail speaks for all of it."""
+"""... and the share of the image with detail from which on detail speaks for all of it."""
 
 
 class RobustRecipe(MaskRecipe[RobustParameters]):
@@ -103,7 +106,7 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
             "typical": round(alike.typical_detail, 3),
             "best": round(alike.best_detail, 3),
         }
-        verdict = self._verdict(alike, tone.whole_image or agrees < parameters.min_agreement)
+        verdict = self._verdict(alike, agrees, tone.whole_image)
         if parameters.match_blur:
             widths = match_sharpness(reference, target)
             reference, target = soften(reference, widths[0]), soften(target, widths[1])
@@ -119,15 +122,16 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
         changed, levels = threshold_at_two_scales(fine.levels, coarse.levels, low, high, reach)
         return Difference(levels, changed, verdict, evidence)
 
-    def _verdict(self, alike: Likeness, nothing_agrees: bool) -> MaskStatus | None:
+    def _verdict(self, alike: Likeness, agrees: float, graded: bool) -> MaskStatus | None:
         parameters = self.parameters
-        if alike.structure < parameters.min_structure and alike.best_detail < parameters.min_detail:
+        elsewhere = alike.structure < parameters.min_structure and alike.best_detail < parameters.min_detail
+        # An object replaced before a plain ground leaves no edge where it was either, but most of the image agrees.
+        if elsewhere and agrees < _MOST_AGREES:
             return MaskStatus.MISALIGNED
         typical, best = parameters.redrawn_detail
-        redrawn = alike.typical_detail < typical and alike.best_detail < best and alike.detailed > _MOSTLY
-        if nothing_agrees or redrawn:
-            return MaskStatus.GLOBAL
-        return None
+        same = alike.structure >= _SAME_STRUCTURE and alike.detailed >= _MOSTLY
+        redrawn = same and alike.typical_detail < typical and alike.best_detail < best
+        return MaskStatus.GLOBAL if graded or redrawn or agrees < parameters.min_agreement else None
 
     def grow(self, changed: Mask) -> Mask:
         """Closing over a share of the image's size."""
