@@ -17,6 +17,7 @@ from jobs.commits import CommittedFile
 from jobs.config import PipelineConfig
 from jobs.event_log import EventLog
 from jobs.forecast_file import Deviation, deviations
+from jobs.history import history_of
 from jobs.marks_met import MarksMet, marks_met
 from jobs.model_costs import ModelCost, model_costs
 from jobs.observer import Observer
@@ -131,7 +132,7 @@ def run_pipeline(
             counts = observer.tally.counts()
             packed = None
             if counts[-1].kept:
-                packed = _pack(config, chain, folder, partitions, run_map, observer.packing)
+                packed = _pack(config, chain, folder, partitions, counts, run_map, observer.packing)
         manifest = finished_manifest(
             config, mark, chain, partitions, observer.tally, observer.finishes, counts, packed, folder
         )
@@ -174,6 +175,7 @@ def _pack(
     chain: Chain,
     folder: RunFolder,
     partitions: Sequence[Partition],
+    counts: Sequence[StageCounts],
     run_map: RunMap,
     progress: Callable[[str, int, int], None],
 ) -> tuple[PackResult, CommittedFile | None] | None:
@@ -188,6 +190,7 @@ def _pack(
         run_map=run_map,
         progress=progress,
         overwrite=overwrite,
+        history=history_of(config.as_json(), chain.plan.stages, counts),
     )
     return result, folder.write_outcomes("pack", result.rejected)
 

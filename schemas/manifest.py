@@ -60,7 +60,7 @@ class ShardManifest(Config):
     history: tuple[StepHistory, ...] | None = None
     """The source and the steps before packing, in order; None where nobody told."""
     contents: dict[str, list[dict[str, Any]]] | None = None
-    """Topic -> what there is of it, each with its number of `samples`, the most first (see `pipelines.pack.contents`)."""
+    """Topic -> what there is of it, each with its number of `samples`, the most first; the packer names the topics."""
     subsets: dict[str, int] | None = None
     """Subset -> samples; None where the samples are all together."""
     shards: list[FileEntry]

@@ -39,6 +39,10 @@ def pack(
     ] = [],  # noqa: B006
     samples_per_shard: Annotated[int | None, typer.Option(help="Most samples in a shard (1000).")] = None,
     bytes_per_shard: Annotated[int | None, typer.Option(help="Most bytes in a shard (512 MiB).")] = None,
+    subset: Annotated[
+        list[str], typer.Option(help="Name and share of a subset with shards of its own: train=0.98; repeat it.")
+    ] = [],  # noqa: B006
+    title: Annotated[str | None, typer.Option(help="Heading of the dataset card.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace other shards that are in the output folder.")
     ] = False,
@@ -49,14 +53,15 @@ def pack(
     workers: Workers = None,
     address: Address = None,
 ) -> None:
-    """Pack the rows of finished runs into WebDataset and Parquet shards, with an index and a manifest.
+    """Pack the rows of finished runs into WebDataset and Parquet shards, with an index, a manifest and a dataset card.
 
     Reads run folders, through their manifests. Writes the shards' folder; rows that cannot be packed are in outcomes/
-    of the run folder of the packing. The same rows and options give the same bytes, whatever the runner.
+    of the run folder of the packing. The same rows and options give the same bytes, whatever the runner. Samples that
+    share an image are in the same subset; rules for subsets, and row groups, are set in a pipeline config.
 
     Example:
 
-        editmill pack runs/masked --output shards/
+        editmill pack runs/masked --output shards/ --subset train=0.98 --subset test=0.02
     """
     from jobs.launch import given, launch
     from jobs.run_manifest import read_run_manifest
@@ -74,7 +79,22 @@ def pack(
             "formats": [one.value for one in shard_format] or None,
             "samples_per_shard": samples_per_shard,
             "bytes_per_shard": bytes_per_shard,
+            "subsets": _shares(subset),
+            "title": title,
         },
         "runner": runner_values(runner, workers, address),
     }
     launch(given(config), "editmill pack")
+
+
+def _shares(subsets: list[str]) -> dict[str, str]:
+    """`NAME=SHARE` each; the config reads the share."""
+    from schemas.errors import ConfigError
+
+    shares: dict[str, str] = {}
+    for text in subsets:
+        name, _, share = text.partition("=")
+        if name in shares:
+            raise ConfigError("--subset", text, f"'{name}' is given twice", "Give each subset once.")
+        shares[name] = share
+    return shares

@@ -6,16 +6,17 @@ import json
 import shutil
 from pathlib import Path
 
+from pipelines.pack.card import dataset_card
 from pipelines.pack.config import PackConfig
 from pipelines.pack.shard import WORK_FOLDER, is_in_place
-from schemas.atomic import remove_partials, sync_folder, write_json, writing
+from schemas.atomic import remove_partials, sync_folder, write_bytes, write_json, writing
 from schemas.errors import InputError, SchemaVersionError, ShardError
 from schemas.folders import check_can_be_folder, check_holds_only
-from schemas.layout import INDEX_NAME, MANIFEST_NAME, PARQUET_FOLDER, WEBDATASET_FOLDER
+from schemas.layout import CARD_NAME, INDEX_NAME, MANIFEST_NAME, PARQUET_FOLDER, WEBDATASET_FOLDER
 from schemas.manifest import ShardManifest, read_manifest
 
 JOB_NAME = "job.json"
-OURS = (MANIFEST_NAME, INDEX_NAME, WEBDATASET_FOLDER, PARQUET_FOLDER, WORK_FOLDER)
+OURS = (MANIFEST_NAME, INDEX_NAME, CARD_NAME, WEBDATASET_FOLDER, PARQUET_FOLDER, WORK_FOLDER)
 """All that a packed folder ever holds."""
 
 
@@ -24,7 +25,7 @@ def finished_manifest(out: Path, fingerprint: str) -> ShardManifest | None:
 
     An altered manifest is none; packing again makes it anew.
 
-    What a killed `finish` left is cleaned up.
+    What a killed `finish` left is cleaned up. A lost dataset card is written again; one that was edited stays.
     """
     if not (out / MANIFEST_NAME).exists():
         return None
@@ -34,7 +35,14 @@ def finished_manifest(out: Path, fingerprint: str) -> ShardManifest | None:
     if not all(is_in_place(out, entry) for entry in (*manifest.shards, manifest.index)):
         return None
     finish(out)
+    if not (out / CARD_NAME).exists():
+        write_card(out, manifest)
     return manifest
+
+
+def write_card(out: Path, manifest: ShardManifest) -> None:
+    """Write the dataset card that the manifest gives."""
+    write_bytes(out / CARD_NAME, dataset_card(manifest).encode())
 
 
 def check_output(out: Path) -> None:
@@ -106,7 +114,8 @@ def _manifest(out: Path) -> ShardManifest | None:
 
 
 def _clear_uncommitted(out: Path, fingerprint: str) -> None:
-    (out / INDEX_NAME).unlink(missing_ok=True)
+    for name in (INDEX_NAME, CARD_NAME):
+        (out / name).unlink(missing_ok=True)
     committed: set[str] = set()
     for record in sorted((out / WORK_FOLDER).glob("*.json")):
         if record.name == JOB_NAME:

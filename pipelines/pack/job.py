@@ -8,25 +8,27 @@ manifest with its own fingerprint (finished), or a `job.json` with it (go on wit
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.pack.config import PackConfig
-from pipelines.pack.folder import begin, check_output, finish, finished_manifest
-from pipelines.pack.plan import plan_shards
+from pipelines.pack.contents import Contents, listed
+from pipelines.pack.folder import begin, check_output, finish, finished_manifest, write_card
+from pipelines.pack.index import write_index
+from pipelines.pack.plan import ShardPlan, plan_shards
 from pipelines.pack.rows import Loader
-from pipelines.pack.shard import ShardJob, write_shard
-from pipelines.pack.survey import VERSION, Survey, first_of_each_key, input_digest, survey
-from schemas.atomic import fingerprint, sha256_of, write_whole
-from schemas.errors import InputError
-from schemas.layout import INDEX, INDEX_NAME
-from schemas.manifest import FileEntry, ShardManifest
+from pipelines.pack.shard import ShardJob, read_commit, write_shard
+from pipelines.pack.subsets import drawn, groups_by_image
+from pipelines.pack.survey import VERSION, Samples, gather, survey
+from schemas.atomic import fingerprint
+from schemas.errors import InputError, OutputError
+from schemas.manifest import ShardManifest, StepHistory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,12 +66,14 @@ def pack(
     run_map: RunMap = map,
     progress: Progress | None = None,
     overwrite: bool = False,
+    history: Sequence[StepHistory] | None = None,
 ) -> PackResult:
     """Pack partitions of samples into the folder `out`.
 
-    The shards hold the samples in input order (see `plan`). A key that stands twice is packed once, the first time;
-    the other rows are rejected. The same samples and config give the same bytes, whatever `run_map` does and wherever
-    the partitions' borders are. Killed at any moment and called again, it ends with the same bytes.
+    The shards hold the samples in input order (see `plan`), subset by subset. A key that stands twice is packed once,
+    the first time; the other rows are rejected. The same samples, config and history give the same bytes, whatever
+    `run_map` does and wherever the partitions' borders are. Killed at any moment and called again, it ends with the
+    same bytes. Every partition is read once to look at it, and once more for each subset.
 
     Args:
         loaders: one a partition, in input order; each picklable, and giving the same table every time it is called.
@@ -77,78 +81,101 @@ def pack(
         run_map: what spreads the work over workers; functions and items are picklable.
         progress: told how far the work is.
         overwrite: replace what was packed in `out` from other samples or with another config.
+        history: what became of the rows before, for the dataset card.
 
     Raises:
         InputError: there are no rows; or `out` holds something else.
         SchemaError: a partition is not the record that the config names.
+        OutputError: `out` cannot be written.
     """
     check_output(out)
     tell = progress or _silent
     surveys = list(_counted(run_map(partial(survey, config=config), list(loaders)), "survey", len(loaders), tell))
-    rows_in = sum(one.rows_in for one in surveys)
-    if rows_in == 0:
+    if sum(one.rows_in for one in surveys) == 0:
         raise InputError(
             "pack input", f"{len(loaders)} partitions", "has no rows", "See what the steps before rejected."
         )
-    surveys, repeated = first_of_each_key(surveys)
-    rejected = pa.concat_tables([*(one.rejected for one in surveys), repeated])
+    samples = gather(surveys, config, groups_by_image)
     mark = fingerprint(
         {
             "pack": VERSION,
             "record_version": config.record_schema.version,
             "config": config.as_json(),
-            "rows_in": rows_in,
-            "input": input_digest(surveys, rejected),
+            "rows_in": samples.rows_in,
+            "input": samples.input_digest(),
+            "history": None if history is None else [step.as_json() for step in history],
         }
     )
 
     finished = finished_manifest(out, mark)
     if finished is not None:
-        return PackResult(finished, rejected, already_packed=True)
+        return PackResult(finished, samples.rejected, already_packed=True)
     begin(out, mark, config, overwrite)
-    files, index = _write_shards(loaders, surveys, config, out, mark, run_map, tell)
+    plans = _plans(samples, config)
+    jobs = [ShardJob(plan, tuple(loaders[piece.partition] for piece in plan.pieces), mark) for plan in plans]
+    written = _counted(run_map(partial(write_shard, out=out, config=config), jobs), "write", len(jobs), tell)
+    shards = [entry for files in written for entry in files]
+    contents = Contents()
+    index = write_index(out, _index_rows(out, config, mark, plans, contents))
     manifest = ShardManifest(
         record="EditSample" if config.record == "edits" else "ImageRecord",
         record_version=config.record_schema.version,
         config=config.as_json(),
         fingerprint=mark,
-        rows_in=rows_in,
-        kept=sum(len(one.keys) for one in surveys),
-        rejected=dict(sorted(Counter(rejected["reason"].to_pylist()).items())),
-        shards=files,
-        index=_write_index(index, out),
+        rows_in=samples.rows_in,
+        kept=len(samples),
+        rejected=dict(sorted(Counter(samples.rejected["reason"].to_pylist()).items())),
+        history=None if history is None else tuple(history),
+        contents=listed(contents),
+        subsets=_subset_sizes(plans, config),
+        shards=shards,
+        index=index,
     ).sealed()
+    write_card(out, manifest)
     manifest.write(out)
     finish(out)
-    return PackResult(manifest, rejected, already_packed=False)
+    return PackResult(manifest, samples.rejected, already_packed=False)
 
 
-def _write_shards(
-    loaders: Sequence[Loader],
-    surveys: Sequence[Survey],
-    config: PackConfig,
-    out: Path,
-    mark: str,
-    run_map: RunMap,
-    tell: Progress,
-) -> tuple[list[FileEntry], pa.Table]:
-    plans = plan_shards([(one.rows, one.sizes) for one in surveys], config.samples_per_shard, config.bytes_per_shard)
-    jobs = [ShardJob(plan, tuple(loaders[piece.partition] for piece in plan.pieces), mark) for plan in plans]
-    files: list[FileEntry] = []
-    index = [INDEX.arrow.empty_table()]
-    for shard in _counted(run_map(partial(write_shard, out=out, config=config), jobs), "write", len(jobs), tell):
-        files.extend(shard.files)
-        index.append(pa.Table.from_pylist(list(shard.rows), schema=INDEX.arrow))
-    return files, pa.concat_tables(index).combine_chunks()
+def _plans(samples: Samples, config: PackConfig) -> list[ShardPlan]:
+    """The shards of each subset, in the order of the subsets' names."""
+    chosen = np.zeros(len(samples), np.int16)
+    if config.subsets:
+        chosen = np.where(samples.rules >= 0, samples.rules, drawn(samples.groups, config))
+    plans: list[ShardPlan] = []
+    for position, subset in enumerate(config.subset_names):
+        inside = chosen == position
+        plans += plan_shards(
+            samples.partitions[inside],
+            samples.rows[inside],
+            samples.sizes[inside],
+            config.samples_per_shard,
+            config.bytes_per_shard,
+            subset,
+        )
+    return plans
 
 
-def _write_index(index: pa.Table, out: Path) -> FileEntry:
-    with write_whole(out / INDEX_NAME) as stream:
-        pq.write_table(index, stream, version="2.6", compression="snappy", use_dictionary=False)
-    path = out / INDEX_NAME
-    return FileEntry(
-        name=INDEX_NAME, format="index", samples=index.num_rows, bytes=path.stat().st_size, sha256=sha256_of(path)
-    )
+def _index_rows(
+    out: Path, config: PackConfig, mark: str, plans: Sequence[ShardPlan], contents: Contents
+) -> Iterator[tuple[Any, ...]]:
+    """The rows of the index, shard by shard, from the commit records; what the shards hold is added to `contents`."""
+    for plan in plans:
+        committed = read_commit(out, config, plan.subset, plan.number, mark)
+        if committed is None:
+            what = "lost a shard while it was packed"
+            raise OutputError("packed folder", str(out), what, "See that nothing else writes there, and pack again.")
+        contents.update(committed.contents)
+        yield committed.rows
+
+
+def _subset_sizes(plans: Sequence[ShardPlan], config: PackConfig) -> dict[str, int] | None:
+    if not config.subsets:
+        return None
+    sizes = dict.fromkeys(config.subsets, 0)
+    for plan in plans:
+        sizes[str(plan.subset)] += plan.samples
+    return sizes
 
 
 def _counted(results: Iterable[Result], stage: str, total: int, tell: Progress) -> Iterable[Result]:

@@ -3,17 +3,23 @@
 Samples keep the input order. Shuffling while packing would spread neighbours over many shards, and with that make every
 shard depend on every input partition: a worker would have to read the whole input to write one shard, and a restart
 could not tell which shards a partition touches. Training order is the loader's business, which has an index to read at
-random. So a shard is a run of consecutive samples, closed before it would pass either target.
+random. So a shard is a run of consecutive samples, closed before it would pass either target. Subsets are planned one
+by one, and each numbers its own shards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Piece:
     """Rows of one partition, in order.
 
@@ -24,14 +30,15 @@ class Piece:
     """
 
     partition: int
-    rows: tuple[int, ...]
-    sizes: tuple[int, ...]
+    rows: Int32
+    sizes: Int64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ShardPlan:
-    """One shard: its number, counting from 0, and the pieces it is made of, in order."""
+    """One shard: its subset, or None; its number there, counting from 0; the pieces it is made of, in order."""
 
+    subset: str | None
     number: int
     pieces: tuple[Piece, ...]
 
@@ -41,7 +48,7 @@ class ShardPlan:
         return sum(len(piece.rows) for piece in self.pieces)
 
 
-def cut(sizes: Sequence[int], most_items: int, most_bytes: int) -> list[range]:
+def cut(sizes: Int64, most_items: int, most_bytes: int) -> list[range]:
     """Cut a sequence into runs, each closed before it would pass one of the two targets.
 
     Args:
@@ -51,41 +58,41 @@ def cut(sizes: Sequence[int], most_items: int, most_bytes: int) -> list[range]:
     Returns:
         Non-empty consecutive ranges that cover `range(len(sizes))`.
     """
+    ends = np.cumsum(sizes, dtype=np.int64)
     runs: list[range] = []
-    start, held = 0, 0
-    for position, size in enumerate(sizes):
-        if position > start and (position - start >= most_items or held + size > most_bytes):
-            runs.append(range(start, position))
-            start, held = position, 0
-        held += size
-    if start < len(sizes):
-        runs.append(range(start, len(sizes)))
+    start, before = 0, 0
+    while start < len(sizes):
+        fitting = int(np.searchsorted(ends, before + most_bytes, side="right"))
+        stop = min(max(fitting, start + 1), start + most_items, len(sizes))
+        runs.append(range(start, stop))
+        start, before = stop, int(ends[stop - 1])
     return runs
 
 
 def plan_shards(
-    partitions: Sequence[tuple[Sequence[int], Sequence[int]]], samples_per_shard: int, bytes_per_shard: int
+    partitions: Int32,
+    rows: Int32,
+    sizes: Int64,
+    samples_per_shard: int,
+    bytes_per_shard: int,
+    subset: str | None = None,
 ) -> list[ShardPlan]:
-    """The shards for samples given partition by partition.
+    """The shards of one subset.
 
     Args:
-        partitions: for each partition the row numbers to pack and, as long, the bytes of each.
+        partitions, rows, sizes: of each sample, in input order: its partition (ascending), its row there (ascending in
+            a partition), its bytes.
         samples_per_shard, bytes_per_shard: the targets of `cut`.
 
     Returns:
         Plans numbered from 0; their pieces, in order, are exactly the rows given. The cut does not depend on where
         the partitions' borders are.
     """
-    flat = [
-        (number, row, size)
-        for number, (rows, sizes) in enumerate(partitions)
-        for row, size in zip(rows, sizes, strict=True)
-    ]
     plans: list[ShardPlan] = []
-    for run in cut([size for _, _, size in flat], samples_per_shard, bytes_per_shard):
-        pieces = []
-        for partition, entries in groupby(flat[run.start : run.stop], key=lambda entry: entry[0]):
-            _, rows, sizes = zip(*entries, strict=True)
-            pieces.append(Piece(partition, rows, sizes))
-        plans.append(ShardPlan(len(plans), tuple(pieces)))
+    for run in cut(sizes, samples_per_shard, bytes_per_shard):
+        inside = slice(run.start, run.stop)
+        borders = np.flatnonzero(np.diff(partitions[inside])) + 1 + run.start
+        edges = [run.start, *borders.tolist(), run.stop]
+        pieces = [Piece(int(partitions[start]), rows[start:stop], sizes[start:stop]) for start, stop in pairwise(edges)]
+        plans.append(ShardPlan(subset, len(plans), tuple(pieces)))
     return plans

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.pack.config import Format, PackConfig
+from pipelines.pack.contents import Contents, count_row
+from pipelines.pack.hashed import Hashed
+from pipelines.pack.index import index_values
 from pipelines.pack.plan import ShardPlan, cut
 from pipelines.pack.rows import Loader, members_of, row_of, size_of, typed_table
 from pipelines.pack.tar import write_end, write_sample
 from pipelines.shards.table import shard_schema, to_stored
 from schemas.atomic import write_json, write_whole
-from schemas.layout import PARQUET_FOLDER, WEBDATASET_FOLDER, aspect_bucket, shard_name
+from schemas.layout import PARQUET_FOLDER, WEBDATASET_FOLDER, shard_name
 from schemas.manifest import FileEntry
 
 WORK_FOLDER = ".work"
@@ -43,52 +46,55 @@ class ShardJob:
 
 @dataclass(frozen=True)
 class Committed:
-    """A shard that is whole: its files, and its rows of the index."""
+    """A shard that is whole: its files, its rows of the index, and what it holds."""
 
     files: tuple[FileEntry, ...]
     rows: tuple[Mapping[str, Any], ...]
+    contents: Contents
 
 
-def write_shard(job: ShardJob, out: Path, config: PackConfig) -> Committed:
-    """Write one shard into the packed folder `out`, or find that it is there already.
+def write_shard(job: ShardJob, out: Path, config: PackConfig) -> tuple[FileEntry, ...]:
+    """Write one shard into the packed folder `out`, or find that it is there already; returns its files.
 
     Safe to run again, and at the same time as other shards: each file appears under its name when it is whole, and the
     commit record last.
     """
-    record = out / WORK_FOLDER / f"{config.prefix}-{job.plan.number:06d}.json"
-    committed = _read_record(record, job.fingerprint, out)
+    committed = read_commit(out, config, job.plan.subset, job.plan.number, job.fingerprint)
     if committed is not None:
-        return committed
-    names = {form: _file_name(form, config, job.plan.number) for form in config.formats}
+        return committed.files
+    names = {form: _file_name(form, config, job.plan) for form in config.formats}
     with ExitStack() as stack:
-        streams = {form: _Hashed(stack.enter_context(write_whole(out / name))) for form, name in names.items()}
-        rows = _write_samples(job, config, names, streams)
-    files = [stream.entry(names[form], form, job.plan.samples) for form, stream in streams.items()]
-    committed = Committed(tuple(files), tuple(rows))
+        streams = {form: Hashed(stack.enter_context(write_whole(out / name))) for form, name in names.items()}
+        rows, contents = _write_samples(job, config, names, streams)
+    files = tuple(stream.entry(names[form], form, job.plan.samples) for form, stream in streams.items())
     write_json(
-        record,
+        _record_path(out, config, job.plan.subset, job.plan.number),
         {
             "fingerprint": job.fingerprint,
-            "files": [entry.as_json() for entry in committed.files],
-            "rows": list(committed.rows),
+            "files": [entry.as_json() for entry in files],
+            "rows": rows,
+            "contents": [[*key, samples] for key, samples in sorted(contents.items())],
         },
     )
-    return committed
+    return files
 
 
 def _write_samples(
-    job: ShardJob, config: PackConfig, names: Mapping[Format, str], streams: Mapping[Format, _Hashed]
-) -> list[dict[str, Any]]:
-    """Write every sample to each stream, loading each partition once; returns the rows of the index."""
+    job: ShardJob, config: PackConfig, names: Mapping[Format, str], streams: Mapping[Format, Hashed]
+) -> tuple[list[dict[str, Any]], Contents]:
+    """Write every sample to each stream, loading each partition once; returns the rows of the index, and counts."""
     tar = streams.get("webdataset")
     offset = 0
     rows: list[dict[str, Any]] = []
+    contents: Contents = Contents()
     with _RowGroups(streams.get("parquet"), job, config) as groups:
         for piece, loader in zip(job.plan.pieces, job.loaders, strict=True):
             table = typed_table(loader(), config.record_schema)
-            for number in piece.rows:
+            for number in piece.rows.tolist():
                 row = row_of(table, number)
-                values = _index_values(row)
+                width, height = size_of(row)
+                count_row(contents, row, width, height)
+                values = index_values(row, width, height, job.plan.subset)
                 if tar is None:
                     values.update(shard=names["parquet"], offset=len(rows), size=0)
                 else:
@@ -101,15 +107,15 @@ def _write_samples(
                 rows.append(values)
     if tar is not None:
         write_end(tar, offset)
-    return rows
+    return rows, contents
 
 
 class _RowGroups:
     """Writes a Parquet shard row group by row group, so that no more than one is in memory."""
 
-    def __init__(self, stream: _Hashed | None, job: ShardJob, config: PackConfig) -> None:
+    def __init__(self, stream: Hashed | None, job: ShardJob, config: PackConfig) -> None:
         self._record = config.record_schema
-        sizes = [size for piece in job.plan.pieces for size in piece.sizes]
+        sizes = np.concatenate([piece.sizes for piece in job.plan.pieces])
         self._ends = {run.stop for run in cut(sizes, config.row_group_rows, config.row_group_bytes)}
         self._held: list[pa.Table] = []
         self._added = 0
@@ -142,76 +148,31 @@ class _RowGroups:
             self._held.clear()
 
 
-def _file_name(form: Format, config: PackConfig, number: int) -> str:
+def _file_name(form: Format, config: PackConfig, plan: ShardPlan) -> str:
     if form == "webdataset":
-        return f"{WEBDATASET_FOLDER}/{shard_name(config.prefix, number, 'tar')}"
-    return f"{PARQUET_FOLDER}/{shard_name(config.prefix, number, 'parquet')}"
+        return f"{WEBDATASET_FOLDER}/{shard_name(config.prefix, plan.number, 'tar', plan.subset)}"
+    return f"{PARQUET_FOLDER}/{shard_name(config.prefix, plan.number, 'parquet', plan.subset)}"
 
 
-def _index_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    width, height = size_of(row)
-    return {
-        "key": row["key"],
-        "parquet_shard": None,
-        "parquet_row": None,
-        "width": width,
-        "height": height,
-        "bucket": aspect_bucket(width, height),
-        "edited_fraction": row.get("edited_fraction"),
-        "mask_status": row.get("mask_status"),
-        "edit_type": row.get("edit_type"),
-        "source": row.get("source"),
-    }
+def _record_path(out: Path, config: PackConfig, subset: str | None, number: int) -> Path:
+    return out / WORK_FOLDER / shard_name(config.prefix, number, "json", subset)
 
 
-def _read_record(path: Path, fingerprint: str, out: Path) -> Committed | None:
+def read_commit(out: Path, config: PackConfig, subset: str | None, number: int, fingerprint: str) -> Committed | None:
+    """What is committed of a shard by the packing with this fingerprint; None where that is nothing, or where its files
+    are not there any more."""
+    path = _record_path(out, config, subset, number)
     if not path.exists():
         return None
     values = json.loads(path.read_text(encoding="utf-8"))
     files = tuple(FileEntry.model_validate(entry) for entry in values["files"])
-    whole = values["fingerprint"] == fingerprint and all(is_in_place(out, entry) for entry in files)
-    return Committed(files, tuple(values["rows"])) if whole else None
+    if values["fingerprint"] != fingerprint or not all(is_in_place(out, entry) for entry in files):
+        return None
+    contents = Contents({(topic, text): samples for topic, text, samples in values["contents"]})
+    return Committed(files, tuple(values["rows"]), contents)
 
 
 def is_in_place(out: Path, entry: FileEntry) -> bool:
     """Whether the file stands in `out` with its size; the cheap half of validation."""
     path = out / entry.name
     return path.is_file() and path.stat().st_size == entry.bytes
-
-
-class _Hashed:
-    """A write-only stream that hashes and counts what goes through it."""
-
-    closed = False
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._digest = hashlib.sha256()
-        self._written = 0
-
-    def write(self, data: Any) -> int:
-        """Pass the bytes on; returns how many."""
-        view = memoryview(data)
-        self._stream.write(view)
-        self._digest.update(view)
-        self._written += view.nbytes
-        return view.nbytes
-
-    def flush(self) -> None:
-        """Pass on the wish; `write_whole` does the syncing."""
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Nothing: `write_whole` closes the stream."""
-
-    def writable(self) -> bool:
-        """A Parquet writer asks."""
-        return True
-
-    def tell(self) -> int:
-        """Bytes written."""
-        return self._written
-
-    def entry(self, name: str, form: Format, samples: int) -> FileEntry:
-        """The manifest's entry of the file written."""
-        return FileEntry(name=name, format=form, samples=samples, bytes=self._written, sha256=self._digest.hexdigest())

@@ -13,7 +13,7 @@ from pipelines.shards.faults import Fault, FaultKind
 from pipelines.shards.read import read_index, record_of
 from schemas.atomic import PARTIAL_SUFFIX, sha256_of
 from schemas.errors import InputError, SchemaError, SchemaVersionError, ShardError
-from schemas.layout import INDEX_NAME, MANIFEST_NAME, PARQUET_FOLDER, WEBDATASET_FOLDER
+from schemas.layout import CARD_NAME, INDEX_NAME, MANIFEST_NAME, PARQUET_FOLDER, WEBDATASET_FOLDER
 from schemas.manifest import FileEntry, ShardManifest, manifest_checksum, read_manifest
 
 Progress = Callable[[int, int], None]
@@ -87,10 +87,23 @@ def _manifest_faults(manifest: ShardManifest) -> Iterator[Fault]:
         if samples != manifest.kept:
             sentence = f"{form} holds {samples} samples by the manifest, which says that {manifest.kept} were kept"
             yield Fault(MANIFEST_NAME, FaultKind.COUNTS, sentence)
+    yield from _told_faults(manifest)
+
+
+def _told_faults(manifest: ShardManifest) -> Iterator[Fault]:
+    """What the manifest tells of subsets and earlier steps must add up too."""
+    if manifest.subsets is not None and sum(manifest.subsets.values()) != manifest.kept:
+        sentence = f"the subsets hold {sum(manifest.subsets.values())} samples, {manifest.kept} were kept"
+        yield Fault(MANIFEST_NAME, FaultKind.COUNTS, sentence)
+    for step in manifest.history or ():
+        if step.rows_in != step.kept + sum(step.rejected.values()):
+            sentence = f"step {step.name}: rows in {step.rows_in} is not kept {step.kept} + the rejected"
+            yield Fault(MANIFEST_NAME, FaultKind.COUNTS, sentence)
 
 
 def _unlisted(folder: Path, manifest: ShardManifest) -> Iterator[Fault]:
-    listed = {MANIFEST_NAME, manifest.index.name, *(entry.name for entry in manifest.shards)}
+    # The card is for people, who may complete it; all that it tells stands in the manifest.
+    listed = {MANIFEST_NAME, CARD_NAME, manifest.index.name, *(entry.name for entry in manifest.shards)}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_dir() or name in listed:
@@ -152,6 +165,10 @@ def _index_faults(index: pa.Table, manifest: ShardManifest) -> Iterator[Fault]:
     repeated = [key for key, times in Counter(index["key"].to_pylist()).items() if times > 1]
     if repeated:
         yield Fault(name, FaultKind.INDEX, f"{len(repeated)} keys stand twice, the first is {repeated[0]}")
+    if manifest.subsets is not None:
+        names = index["subset"].to_pylist() if "subset" in index.column_names else []
+        if Counter(names) != Counter(manifest.subsets):
+            yield Fault(name, FaultKind.INDEX, "its subsets have other numbers of samples than the manifest says")
     for form, column in _COLUMNS.items():
         counted = Counter(index[column].to_pylist())
         listed = [entry for entry in manifest.shards if entry.format == form]

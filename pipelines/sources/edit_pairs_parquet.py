@@ -65,8 +65,8 @@ class EditPairsParquetConfig(Config):
 
 class EditPairsParquet(Source[EditPairsParquetConfig]):
     """Rows as `EditPair`. What a row has of an `EditSample` beyond that (a mask, say) travels along; other columns are
-    left out. Keys are made from the content again, so that they do not depend on what a file claims. Where a file has no
-    column `source_key`, it is FILE#ROW, rows counted from 0."""
+    left out. Keys are made from the content again, so that they do not depend on what a file claims. Where a file has
+    no column `source_key`, it is FILE#ROW, rows counted from 0."""
 
     name: ClassVar[str] = "edit_pairs_parquet"
     version: ClassVar[int] = 2

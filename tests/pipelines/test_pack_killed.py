@@ -92,7 +92,7 @@ class KilledError(BaseException):
     """Stands for SIGKILL at an exact place: nothing in the packer may catch it."""
 
 
-@pytest.mark.parametrize("step", range(1, 18))
+@pytest.mark.parametrize("step", range(1, 19))
 def test_stopped_at_any_write(tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every change to the folder is a rename or a removal; stopping before the n-th is what a kill there leaves."""
     out = tmp_path / "shards"

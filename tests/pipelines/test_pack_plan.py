@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ TARGET = st.integers(1, 100)
 def test_runs_cover_everything_within_the_targets_and_are_not_closed_early(
     sizes: list[int], items: int, most: int
 ) -> None:
-    runs = cut(sizes, items, most)
+    runs = cut(np.array(sizes, np.int64), items, most)
     assert [position for run in runs for position in run] == list(range(len(sizes)))
     for run in runs:
         held = [sizes[position] for position in run]
@@ -33,16 +34,20 @@ def test_plans_hold_the_rows_in_order_and_ignore_partition_borders(
     ends = [*sorted(min(border, len(sizes)) for border in borders), len(sizes)]
     starts = [0, *ends[:-1]]
     # Rows are numbered by their place in the whole, so that plans of any partitioning can be compared.
-    partitions = [(range(start, end), sizes[start:end]) for start, end in zip(starts, ends, strict=True)]
-    plans = plan_shards(partitions, items, most)
-    assert [plan.number for plan in plans] == list(range(len(plans)))
-    rows = [[row for piece in plan.pieces for row in piece.rows] for plan in plans]
-    whole = plan_shards([(range(len(sizes)), sizes)], items, most)
-    assert rows == [[row for piece in plan.pieces for row in piece.rows] for plan in whole]
+    rows = np.arange(len(sizes), dtype=np.int32)
+    weights = np.array(sizes, np.int64)
+    lengths = [end - start for start, end in zip(starts, ends, strict=True)]
+    partitions = np.repeat(np.arange(len(ends), dtype=np.int32), lengths)
+    plans = plan_shards(partitions, rows, weights, items, most, "train")
+    assert [(plan.subset, plan.number) for plan in plans] == [("train", number) for number in range(len(plans))]
+    taken = [[row for piece in plan.pieces for row in piece.rows.tolist()] for plan in plans]
+    whole = plan_shards(np.zeros_like(partitions), rows, weights, items, most)
+    assert taken == [[row for piece in plan.pieces for row in piece.rows.tolist()] for plan in whole]
+    assert [row for shard in taken for row in shard] == rows.tolist()
     for plan in plans:
         assert plan.samples == sum(len(piece.rows) for piece in plan.pieces) > 0
         numbers = [piece.partition for piece in plan.pieces]
         assert numbers == sorted(set(numbers))
         for piece in plan.pieces:
-            assert all(row in partitions[piece.partition][0] for row in piece.rows)
-            assert list(piece.sizes) == [sizes[row] for row in piece.rows]
+            assert set(partitions[piece.rows].tolist()) == {piece.partition}
+            assert piece.sizes.tolist() == weights[piece.rows].tolist()
