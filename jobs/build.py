@@ -6,6 +6,7 @@ from jobs.chain import Chain, check_columns, make_chain
 from jobs.config import PipelineConfig
 from jobs.registry import make_source, make_step, step_config_class
 from jobs.run_folder import REPLIES_NAME
+from jobs.runners.answer_ahead import asks_vllm
 from pipelines.vlm.config import GenerationConfig
 from schemas.errors import ConfigError
 
@@ -29,6 +30,13 @@ def build_chain(config: PipelineConfig, where: str) -> Chain:
             # Absolute, because a worker may stand in another folder.
             values = {"cache": str((config.folder / REPLIES_NAME).absolute()), **values}
         steps.append(make_step(name, values, place))
+        if asks_vllm(steps[-1]) and config.runner.kind != "ray":
+            raise ConfigError(
+                f"{place}.{name}: backend.kind",
+                "vllm",
+                "needs the runner ray, which asks vLLM ahead of the step",
+                "Write runner: {kind: ray}, or serve the model and use the backend openai.",
+            )
     chain = make_chain(source, steps)
     provided = source.columns()
     check_columns(chain, provided)

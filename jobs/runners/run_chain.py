@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from jobs.chain import Chain
 from jobs.commits import Commit, Finished
 from jobs.decisions import RunMap, with_decision
 from jobs.run_folder import RunFolder
+from jobs.runners.answer_ahead import answer_ahead, asks_vllm
 from jobs.runners.config import RunnerConfig
 from jobs.runners.in_process import run_in_process
 from jobs.runners.listener import Listener, Once
 from pipelines.dataset_step import DatasetStep
 from pipelines.source import Partition
+from pipelines.step import Step
 
 
 def run_chain(
@@ -26,7 +29,8 @@ def run_chain(
 ) -> int:
     """Bring every partition through the chain, and commit each step of each as it is done.
 
-    Before each dataset step all partitions come together: it is decided once, and they go on.
+    Before each dataset step all partitions come together: it is decided once, and they go on. So they do before a step
+    that asks vLLM: all of its questions are answered at once.
 
     Args:
         with_records: whether to write the rows after the last step to `records/`.
@@ -39,8 +43,8 @@ def run_chain(
     """
     once = Once(listener)
     worked: set[str] = set()
-    # A dataset step needs every partition to have come to it.
-    barriers = [place for place, step in enumerate(chain.steps, start=1) if isinstance(step, DatasetStep)]
+    # A dataset step needs every partition to have come to it; vLLM is asked for all of them at once.
+    barriers = [place for place, step in enumerate(chain.steps, start=1) if _waits_for_all(step)]
     with ExitStack() as session:
         for end in (*barriers, len(chain.plan.stages)):
             is_last = end == len(chain.plan.stages)
@@ -50,8 +54,15 @@ def run_chain(
                 _run(chain.up_to(end), folder, pending, with_records if is_last else None, runner, once, session)
             if not is_last and (pending or _is_open(chain, folder, partitions, end)):
                 run_map = _run_map(runner, session)
-                chain = with_decision(chain, folder, partitions, end, run_map)
+                if asks_vllm(chain.steps[end - 1]):
+                    answer_ahead(chain, folder, partitions, end, run_map)
+                else:
+                    chain = with_decision(chain, folder, partitions, end, run_map)
     return len(worked)
+
+
+def _waits_for_all(step: Step[Any]) -> bool:
+    return isinstance(step, DatasetStep) or asks_vllm(step)
 
 
 def _not_yet(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.vlm.backend import Reply, Request, VLMBackend
+from pipelines.vlm.backend import NOBODY, Reply, Request, VLMBackend, Watcher
 from pipelines.vlm.config import GenerationConfig, OpenAIEndpointConfig, PriceConfig
 from pipelines.vlm.ledger import Ledger, account_totals
 from pipelines.vlm.pace import Pacer
@@ -53,9 +54,29 @@ class Asker:
             EditmillError: as `VLMBackend.ask`; replies that came before it are in the cache.
             BudgetError: no more money may be spent.
         """
+        return self._at_desk().ask(self.inner, requests)
+
+    @contextmanager
+    def noting(self) -> Iterator[dict[str, Request]]:
+        """Inside, what the cache lacks is noted, by key, instead of asked; its rows are told that they were not asked.
+
+        For whoever answers ahead, and hands the replies in with `keep`.
+        """
+        notes: dict[str, Request] = {}
+        inner, self.inner = self.inner, _NoteTaker(self._at_desk(), notes)
+        try:
+            yield notes
+        finally:
+            self.inner = inner
+
+    def keep(self, key: str, reply: Reply) -> None:
+        """Enter a reply that was got elsewhere: it is counted and put into the cache."""
+        self._at_desk().arrived(key, reply)
+
+    def _at_desk(self) -> _Desk:
         if self._desk is None:
             self._desk = _Desk(self._config, self.inner.revision())
-        return self._desk.ask(self.inner, requests)
+        return self._desk
 
     def figures(self) -> dict[str, int]:
         """What was asked since the last call of this: requests, replies_from_cache, prompt_tokens, completion_tokens.
@@ -109,7 +130,7 @@ class _Desk:
         self._figures: Counter[str] = Counter()
 
     def ask(self, backend: VLMBackend, requests: Sequence[Request]) -> list[Reply | RowRejected]:
-        keys = [request_key(request, self._decisive) for request in requests]
+        keys = [self.key(request) for request in requests]
         known: dict[str, Reply | RowRejected] = {}
         if self._cache is not None:
             found = {key: self._cache.get(key) for key in dict.fromkeys(keys)}
@@ -122,6 +143,9 @@ class _Desk:
             replies = backend.ask([requests[place] for place in asked], watcher)
             known.update({keys[place]: reply for place, reply in zip(asked, replies, strict=True)})
         return [known[key] for key in keys]
+
+    def key(self, request: Request) -> str:
+        return request_key(request, self._decisive)
 
     def admit(self) -> float:
         self._ledger.check()
@@ -139,6 +163,26 @@ class _Desk:
         taken: Mapping[str, int] = self._figures
         self._figures = Counter()
         return dict(taken)
+
+
+class _NoteTaker:
+    """A backend that answers nothing."""
+
+    def __init__(self, desk: _Desk, notes: dict[str, Request]) -> None:
+        self._desk, self._notes = desk, notes
+
+    def preflight(self) -> None:
+        return
+
+    def setup(self) -> None:
+        return
+
+    def revision(self) -> str:
+        return ""
+
+    def ask(self, requests: Sequence[Request], watcher: Watcher = NOBODY) -> list[Reply | RowRejected]:
+        self._notes.update({self._desk.key(request): request for request in requests})
+        return [RowRejected("not_asked", "the question was only noted")] * len(requests)
 
 
 class _Watcher:
