@@ -19,7 +19,7 @@ from pipelines.fetch.names import GetAddressInfo, ThreadedNames
 from pipelines.fetch.opt_out import refused_directive, reserves_tdm
 from pipelines.fetch.robots_rules import MOST_BYTES
 from pipelines.fetch.urls import redirect_url
-from pipelines.recaption.retries import parse_retry_after
+from pipelines.retries import parse_retry_after
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SUCCESSES = frozenset({200, 203})

@@ -20,7 +20,7 @@ from pipelines.fetch.hosts import Host, HostBook, Turns
 from pipelines.fetch.names import GetAddressInfo
 from pipelines.fetch.robots import RobotsReader
 from pipelines.fetch.urls import by_turns, file_name, origin, parse_url, shown
-from pipelines.recaption.retries import wait_s
+from pipelines.retries import wait_s
 from schemas.errors import RowRejected
 
 ROWS_BEGUN = 4
