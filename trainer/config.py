@@ -86,6 +86,9 @@ class TrainConfig(Config):
     the export of an earlier run, whose averaged weights training then starts from."""
     shards: list[str] = Field(min_length=1)
     """Packed folders, as `editmill pack` writes them, with WebDataset shards; their samples are pooled."""
+    subsets: list[str] = Field(default=["train"])
+    """Subsets to take of folders that were packed in subsets; the others are counted and left out. Folders without
+    subsets are taken whole."""
     output: str
     """The run's folder: config.yaml, log.jsonl, tensorboard/, checkpoints/, export/."""
     stage: str = "edit"

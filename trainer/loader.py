@@ -171,14 +171,14 @@ def open_index(config: TrainConfig, ranks: int) -> ShardIndex:
         ConfigError: too few samples.
         InputError, ShardError: as `trainer.shards.open_shards`.
     """
-    index = open_shards([Path(folder) for folder in config.shards], set(config.mask_statuses))
+    index = open_shards([Path(folder) for folder in config.shards], set(config.mask_statuses), config.subsets)
     needed = config.global_batch(ranks)
     if len(index) < needed:
         raise ConfigError(
             "batch_size x gradient_accumulation x ranks",
             needed,
-            f"is more than the {len(index)} samples of the shards (left out by mask status: {index.left_out})",
-            "Lower it, add shards, or accept more mask statuses.",
+            f"is more than the {len(index)} samples of the shards (left out: {index.left_out})",
+            "Lower it, add shards, or accept more mask statuses or subsets.",
         )
     return index
 

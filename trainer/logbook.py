@@ -90,9 +90,9 @@ class Logbook:
             self.say(f"skipped {sample.key} in {sample.shard}: {sample.reason}, {sample.sentence}")
 
     def samples(self, taken: int, left_out: Mapping[str, int]) -> None:
-        """How many samples the shards give, and how many were left out for their mask status."""
+        """How many samples the shards give, and how many were left out for their mask status or subset."""
         reasons = ", ".join(f"{count:,} {status}" for status, count in sorted(left_out.items())) or "none"
-        self.say(f"{taken:>15,}  samples (left out by mask status: {reasons})")
+        self.say(f"{taken:>15,}  samples (left out: {reasons})")
 
     def trainable(self, counts: Sequence[PatternCount], total: int) -> None:
         """How many parameters each pattern opened, and of how many."""

@@ -46,7 +46,7 @@ class ShardIndex:
     Args:
         folders: the packed folders.
         table: columns folder (position in `folders`), key, shard, offset, size, in the order of folders and index.
-        left_out: mask status -> samples left out for it.
+        left_out: mask status, or `subset NAME` -> samples left out for it.
     """
 
     folders: tuple[Path, ...]
@@ -70,26 +70,40 @@ class ShardIndex:
         return int(self.table["offset"][sample].as_py()), int(self.table["size"][sample].as_py())
 
 
-def open_shards(folders: Sequence[Path], statuses: Collection[str]) -> ShardIndex:
+def open_shards(folders: Sequence[Path], statuses: Collection[str], subsets: Collection[str]) -> ShardIndex:
     """Read the indexes and look, before anything else starts, that the shards they name are there and whole.
 
     Args:
         statuses: mask statuses to take.
+        subsets: subsets to take, of folders that were packed in subsets.
 
     Raises:
-        InputError: no packed folder, or one without edit samples or WebDataset shards.
+        InputError: no packed folder, or one without edit samples or WebDataset shards, or with none of the subsets.
         ShardError: a shard or the index is missing, or has not the size that the manifest states.
     """
     tables = []
     left_out: Counter[str] = Counter()
     for position, folder in enumerate(folders):
-        table = _read_index(folder)
+        table, others = _of_subsets(_read_index(folder), subsets)
+        if others and not table.num_rows:
+            mend = f"Name one of them: subsets: [{min(others)}]."
+            raise InputError("subsets", sorted(subsets), f"are none of {folder}, which has {sorted(others)}", mend)
+        left_out.update({f"subset {name}": samples for name, samples in others.items()})
         status = pc.fill_null(table["mask_status"], "none")
         taken = pc.is_in(status, value_set=pa.array(sorted(statuses), pa.string()))
         left_out.update(status.filter(pc.invert(taken)).to_pylist())
         table = table.filter(taken).select(["key", "shard", "offset", "size"])
         tables.append(table.append_column("folder", pa.array(np.full(table.num_rows, position, dtype=np.int32))))
     return ShardIndex(tuple(folders), pa.concat_tables(tables).combine_chunks(), dict(left_out))
+
+
+def _of_subsets(table: pa.Table, subsets: Collection[str]) -> tuple[pa.Table, Counter[str]]:
+    """The samples of the subsets to take, and how many each other one has; those in no subset are taken."""
+    if "subset" not in table.column_names:
+        return table, Counter()
+    names = table["subset"]
+    taken = pc.or_(pc.is_null(names), pc.is_in(names, value_set=pa.array(sorted(subsets), pa.string())))
+    return table.filter(taken), Counter(names.filter(pc.invert(taken)).to_pylist())
 
 
 def read_sample(path: Path, offset: int, size: int) -> EncodedSample:

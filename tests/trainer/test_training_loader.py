@@ -14,6 +14,7 @@ from training_data import config_for, edit_row, pack_rows, png, spoil
 
 from schemas.errors import ConfigError, InputError, RowRejected, ShardError
 from schemas.images import encode_mask
+from schemas.manifest import read_manifest
 from trainer.config import TrainConfig
 from trainer.loader import BadSample, EditDataset, MicroBatch, decode, micro_batches, open_index
 from trainer.order import Order, epoch_order, step_positions
@@ -84,12 +85,26 @@ def test_statuses_are_filtered_and_counted(tiny_model: Path, tmp_path: Path) -> 
     statuses = ["ok", "ok", "ok", "global", "unchanged", "unchanged", "too_small"]
     rows = [edit_row(number, mask_status=status) for number, status in enumerate(statuses)]
     packed = pack_rows(tmp_path / "packed", rows)
-    index = open_shards([packed], {"ok", "global"})
+    index = open_shards([packed], {"ok", "global"}, ["train"])
     assert len(index) == 4
     assert index.left_out == {"unchanged": 2, "too_small": 1}
-    assert len(open_shards([packed, packed], {"unchanged"})) == 4
+    assert len(open_shards([packed, packed], {"unchanged"}, ["train"])) == 4
     with pytest.raises(ConfigError, match=r"more than the 4 samples .*unchanged"):
         open_index(config_for(tiny_model, packed, tmp_path / "run", batch_size=5), 1)
+
+
+def test_only_the_subsets_asked_for_are_trained_on(tmp_path: Path) -> None:
+    rows = [edit_row(number) for number in range(12)]
+    plain = pack_rows(tmp_path / "plain", rows)
+    packed = pack_rows(tmp_path / "packed", rows, subsets={"train": 0.5, "test": 0.3, "rest": 0.2}, subset_by="key")
+    sizes = read_manifest(packed).subsets
+    assert sizes is not None and all(sizes.values())
+    index = open_shards([packed, plain], {"ok"}, ["train"])
+    assert len(index) == sizes["train"] + 12
+    assert index.left_out == {"subset test": sizes["test"], "subset rest": sizes["rest"]}
+    assert len(open_shards([packed], {"ok"}, ["test", "rest"])) == 12 - sizes["train"]
+    with pytest.raises(InputError, match="rest"):
+        open_shards([plain, packed], {"ok"}, ["trian"])
 
 
 def test_a_global_edit_weighs_one_everywhere(tiny_model: Path, tmp_path: Path, processor: EditProcessor) -> None:
@@ -101,12 +116,12 @@ def test_a_global_edit_weighs_one_everywhere(tiny_model: Path, tmp_path: Path, p
 
 def test_missing_or_cut_shards_are_found_before_the_start(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="manifest"):
-        open_shards([tmp_path], {"ok"})
+        open_shards([tmp_path], {"ok"}, ["train"])
     packed = pack_rows(tmp_path / "packed", [edit_row(number) for number in range(4)])
     (tar,) = (packed / "webdataset").glob("*.tar")
     tar.write_bytes(tar.read_bytes()[:-512])
     with pytest.raises(ShardError, match="bytes where the manifest states"):
-        open_shards([packed], {"ok"})
+        open_shards([packed], {"ok"}, ["train"])
 
 
 def bad_rows() -> list[dict[str, object]]:

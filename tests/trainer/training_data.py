@@ -81,10 +81,10 @@ class Rows:
         return pa.Table.from_pylist(list(self.rows), schema=schema)
 
 
-def pack_rows(folder: Path, rows: list[dict[str, object]], per_shard: int = 5) -> Path:
+def pack_rows(folder: Path, rows: list[dict[str, object]], per_shard: int = 5, **more: Any) -> Path:
     """Pack rows as WebDataset shards; every mask status is packed."""
-    config = PackConfig(formats=("webdataset",), samples_per_shard=per_shard, mask_statuses=tuple(MaskStatus))
-    pack([Rows(tuple(rows))], config, folder)
+    values = {"formats": ("webdataset",), "samples_per_shard": per_shard, "mask_statuses": tuple(MaskStatus), **more}
+    pack([Rows(tuple(rows))], PackConfig.model_validate(values), folder)
     return folder
 
 
