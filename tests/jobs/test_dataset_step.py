@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from chain_parts import Heard, Numbers, NumbersConfig, Offset, OffsetConfig, Square, SquareConfig, Top, TopConfig, tree
+from pair_files import command, editmill, environment, write_config
 from PIL import Image
 
 from jobs.chain import Chain, make_chain, over_partitions
@@ -167,3 +170,25 @@ def test_a_pipeline_drops_copies_across_partitions(tmp_path: Path) -> None:
     assert few["key"].to_pylist() == one["key"].to_pylist()
     instructions = [int(text.strip(".").split()[1]) for text in few["instruction"].to_pylist()]
     assert sorted(instructions) == list(range(8)), "of every edit one stays"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("after", ["01-perceptual_hash/00002-*.json", "02-deduplicate/*.json"])
+def test_killed_on_either_side_of_the_decision_it_ends_with_the_same_files(tmp_path: Path, after: str) -> None:
+    pairs = write_pairs(tmp_path / "pairs", 8)
+    values = {
+        "source": {"edit_pairs_jsonl": {"path": str(pairs), "rows_per_partition": 2}},
+        "steps": ["perceptual_hash", {"deduplicate": {"radius": 6}}, {"masks": {"recipe": "seed"}}],
+    }
+    assert editmill("run", write_config(tmp_path / "whole.yaml", pairs, **values)).returncode == 0
+    broken = write_config(tmp_path / "broken.yaml", pairs, **values)
+    process = subprocess.Popen(command("run", str(broken)), env=environment(), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "broken" / "steps").glob(after)) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert editmill("run", broken).returncode == 0
+    for folder in ("shards", "outcomes"):
+        assert tree(tmp_path / "broken", folder) == tree(tmp_path / "whole", folder)
