@@ -24,7 +24,7 @@ from pipelines.pack.index import write_index
 from pipelines.pack.plan import ShardPlan, plan_shards
 from pipelines.pack.rows import Loader
 from pipelines.pack.shard import ShardJob, read_commit, write_shard
-from pipelines.pack.subsets import drawn, groups_by_image
+from pipelines.pack.subsets import drawn
 from pipelines.pack.survey import VERSION, Samples, gather, survey
 from schemas.atomic import fingerprint
 from schemas.errors import InputError, OutputError
@@ -90,12 +90,12 @@ def pack(
     """
     check_output(out)
     tell = progress or _silent
-    surveys = list(_counted(run_map(partial(survey, config=config), list(loaders)), "survey", len(loaders), tell))
-    if sum(one.rows_in for one in surveys) == 0:
+    surveys = _counted(run_map(partial(survey, config=config), list(loaders)), "survey", len(loaders), tell)
+    samples = gather(surveys, config)
+    if samples.rows_in == 0:
         raise InputError(
             "pack input", f"{len(loaders)} partitions", "has no rows", "See what the steps before rejected."
         )
-    samples = gather(surveys, config, groups_by_image)
     mark = fingerprint(
         {
             "pack": VERSION,
@@ -141,14 +141,15 @@ def _plans(samples: Samples, config: PackConfig) -> list[ShardPlan]:
     """The shards of each subset, in the order of the subsets' names."""
     chosen = np.zeros(len(samples), np.int16)
     if config.subsets:
-        chosen = np.where(samples.rules >= 0, samples.rules, drawn(samples.groups, config))
+        rules = samples.samples["rule"]
+        chosen = np.where(rules >= 0, rules, drawn(samples.groups, config))
     plans: list[ShardPlan] = []
     for position, subset in enumerate(config.subset_names):
         inside = chosen == position
         plans += plan_shards(
             samples.partitions[inside],
-            samples.rows[inside],
-            samples.sizes[inside],
+            samples.samples["row"][inside],
+            samples.samples["size"][inside],
             config.samples_per_shard,
             config.bytes_per_shard,
             subset,

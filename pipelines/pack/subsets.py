@@ -22,11 +22,11 @@ def image_number(data: bytes) -> int:
     return int.from_bytes(hashlib.sha256(data).digest()[:8])
 
 
-def images_of(row: Mapping[str, Any]) -> tuple[list[int], int | None]:
+def images_of(row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
     """The numbers of a row's references and of its target; the one image of an image-caption row is a reference."""
     if "target" not in row:
-        return [image_number(row["image"]["bytes"])], None
-    return [image_number(image["bytes"]) for image in row["references"]], image_number(row["target"]["bytes"])
+        return [image_number(row["image"]["bytes"])], []
+    return [image_number(image["bytes"]) for image in row["references"]], [image_number(row["target"]["bytes"])]
 
 
 def rule_of(row: Mapping[str, Any], config: PackConfig) -> int:
@@ -37,32 +37,31 @@ def rule_of(row: Mapping[str, Any], config: PackConfig) -> int:
     return -1
 
 
-def groups_by_image(references: UInt64, counts: npt.NDArray[np.int32], targets: UInt64) -> UInt64:
+def groups_by_image(images: UInt64, references: npt.NDArray[np.int32], targets: bool) -> UInt64:
     """The group of each sample, samples being in one where they share an image, directly or through others.
 
     Args:
-        references: numbers of all samples' references, one sample's after the other's.
-        counts: how many of these each sample has, >= 1; N long.
-        targets: number of each sample's target; N long, or empty where samples have none.
+        images: numbers of all samples' images, one sample's after the other's: its references, then its target.
+        references: how many references each sample has, >= 1; N long.
+        targets: whether samples have a target.
 
     Returns:
         N numbers: of the group's original image (the smallest number, where it has several), which is a reference that
         is no sample's target; of any image, where each was made. So further turns and edits of an image change nothing.
     """
-    images, places = np.unique(np.concatenate([references, targets]), return_inverse=True)
-    owner = np.repeat(np.arange(len(counts)), counts)
-    first = places[: len(references)][np.cumsum(counts) - counts]
-    near = [places[: len(references)], places[len(references) :]]
-    far = [first[owner], first[: len(targets)]]
-    label = _components(len(images), np.concatenate(near), np.concatenate(far))
-    made = np.zeros(len(images), np.bool_)
-    made[near[1]] = True
-    # Images are ascending, so the smallest place is the smallest number; made ones rank behind all others.
-    rank = np.arange(len(images)) + made * len(images)
-    best = np.full(len(images), 2 * len(images), np.int64)
+    counts = references + int(targets)
+    last = np.cumsum(counts, dtype=np.int64) - 1
+    first = last - counts + 1
+    distinct, places = np.unique(images, return_inverse=True)
+    label = _components(len(distinct), places, np.repeat(places[first], counts))
+    rank = np.arange(len(distinct))
+    if targets:
+        # The numbers are ascending, so the smallest place is the smallest number; made images rank behind all others.
+        rank[places[last]] += len(distinct)
+    best = np.full(len(distinct), 2 * len(distinct), np.int64)
     np.minimum.at(best, label, rank)
-    result: UInt64 = images[best[label[first]] % len(images)]
-    return result
+    groups: UInt64 = distinct[best[label[places[first]]] % max(len(distinct), 1)]
+    return groups
 
 
 def drawn(numbers: UInt64, config: PackConfig) -> Int16:

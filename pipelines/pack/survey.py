@@ -4,62 +4,69 @@ Everything that may reject a row happens here, before a shard is written, and on
 digests make the folder's fingerprint: a restart reads the input once more, and in exchange a changed input is never
 mixed with shards of the old one.
 
-What is known of a sample is held for all of them together while shards are planned, so it is kept in arrays of fixed
-width: some 50 bytes a sample, and 25 more where subsets are drawn by images.
+What is known of a sample is held for all of them together while shards are planned, so it is one record of fixed width
+in an array: 54 bytes, and 8 more for each of its images where subsets are drawn by images.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.pack.config import PackConfig
-from pipelines.pack.plan import Int32, Int64
+from pipelines.pack.plan import Int32
 from pipelines.pack.rows import Loader, check_row, members_of, row_of, typed_table
-from pipelines.pack.subsets import Int16, UInt64, images_of, rule_of
+from pipelines.pack.subsets import UInt64, groups_by_image, images_of, rule_of
 from pipelines.pack.tar import sample_bytes
 from schemas.errors import RowRejected
-from schemas.outcomes import rejections
+from schemas.outcomes import no_rejections, rejections
 
 STEP = "pack"
 VERSION = 2
-KEY_BYTES = 16
-DIGEST_BYTES = 16
-"""A digest tells whether an input is the one of before; half a SHA-256 does."""
+SAMPLE = np.dtype(
+    [
+        ("row", np.int32),
+        ("size", np.int64),
+        ("key", np.uint64, 2),
+        ("digest", np.uint64, 2),
+        ("source", np.int32),
+        ("rule", np.int16),
+        ("references", np.int32),
+    ]
+)
+"""One sample: its row in its partition; its bytes as tar members, headers and padding included; its key's 16 bytes;
+half a SHA-256 over its members, names and order included; position of its data set among the names; position of the
+subset whose rule takes it, -1 for none; how many references it has, where subsets are drawn by images."""
+
+_TOGETHER = 512
+"""Partitions whose surveys are joined at once, so that what an array costs by itself is not paid for each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What a look at one partition found; the arrays are as long as there are rows that can be packed.
+    """What a look at one partition found.
 
     Args:
         rows_in: rows in the partition.
-        rows: their numbers, ascending.
-        sizes: bytes of each as tar members, headers and padding included.
-        keys: [N, KEY_BYTES] bytes.
-        digests: [N, DIGEST_BYTES] bytes: over each one's members, names and order included.
-        sources: the data set that each comes from, or null.
-        rules: position of the subset whose rule takes it; -1 for none. Empty where there are no subsets.
-        references, reference_counts, targets: what `groups_by_image` takes. Empty where no subset is drawn by images.
-        rejected: outcomes of the other rows.
+        samples: of type `SAMPLE`, the rows that can be packed, in order.
+        images: numbers of their references and target, one sample's after the other's; empty where no subset is drawn
+            by images.
+        sources: names of the data sets that they come from.
+        rejected: outcomes of the other rows; None where there are none.
     """
 
     rows_in: int
-    rows: Int32
-    sizes: Int64
-    keys: npt.NDArray[np.uint8]
-    digests: npt.NDArray[np.uint8]
-    sources: pa.DictionaryArray
-    rules: Int16
-    references: UInt64
-    reference_counts: Int32
-    targets: UInt64
-    rejected: pa.Table
+    samples: npt.NDArray[np.void]
+    images: UInt64
+    sources: tuple[str | None, ...]
+    rejected: pa.Table | None
 
 
 def survey(loader: Loader, config: PackConfig) -> Survey:
@@ -69,14 +76,10 @@ def survey(loader: Loader, config: PackConfig) -> Survey:
         SchemaError: the table is not the record that the config names.
     """
     table = typed_table(loader(), config.record_schema)
-    rows: list[int] = []
-    sizes: list[int] = []
-    keys: list[bytes] = []
-    digests: list[bytes] = []
-    sources: list[str | None] = []
-    rules: list[int] = []
-    references: list[list[int]] = []
-    targets: list[int] = []
+    by_images = bool(config.subsets) and config.subset_by == "images"
+    found: list[tuple[Any, ...]] = []
+    images: list[int] = []
+    sources: dict[str | None, int] = {}
     refused: list[tuple[str, str, str, str | None]] = []
     for number in range(table.num_rows):
         row = row_of(table, number)
@@ -90,117 +93,129 @@ def survey(loader: Loader, config: PackConfig) -> Survey:
         for suffix, data in members:
             digest.update(f"{suffix} {len(data)} ".encode())
             digest.update(data)
-        rows.append(number)
-        sizes.append(sample_bytes(members))
-        keys.append(bytes.fromhex(row["key"]))
-        digests.append(digest.digest()[:DIGEST_BYTES])
-        sources.append(row.get("source"))
-        if config.subsets:
-            rules.append(rule_of(row, config))
-            if config.subset_by == "images":
-                before, after = images_of(row)
-                references.append(before)
-                targets += [] if after is None else [after]
-    bad_keys, reasons, sentences, bad_sources = zip(*refused, strict=True) if refused else ((), (), (), ())
-    return Survey(
-        table.num_rows,
-        np.array(rows, np.int32),
-        np.array(sizes, np.int64),
-        _matrix(keys, KEY_BYTES),
-        _matrix(digests, DIGEST_BYTES),
-        pa.array(sources, pa.string()).dictionary_encode(),
-        np.array(rules, np.int16),
-        np.array([image for images in references for image in images], np.uint64),
-        np.array([len(images) for images in references], np.int32),
-        np.array(targets, np.uint64),
-        rejections(STEP, VERSION, bad_keys, reasons, sentences, bad_sources),
-    )
+        source = sources.setdefault(row.get("source"), len(sources))
+        before, after = images_of(row) if by_images else ([], [])
+        images += [*before, *after]
+        key = _two_numbers(bytes.fromhex(row["key"]))
+        found.append(
+            (
+                number,
+                sample_bytes(members),
+                key,
+                _two_numbers(digest.digest()),
+                source,
+                rule_of(row, config),
+                len(before),
+            )
+        )
+    rejected = None
+    if refused:
+        keys, reasons, sentences, origins = zip(*refused, strict=True)
+        rejected = rejections(STEP, VERSION, keys, reasons, sentences, origins)
+    samples = np.array(found, SAMPLE)
+    return Survey(table.num_rows, samples, np.array(images, np.uint64), tuple(sources), rejected)
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What is known of every sample that is packed, in input order; the arrays are N long.
+    """What is known of every sample that is packed, in input order.
 
     Args:
         rows_in: rows of the input.
-        partitions: position of each one's partition.
-        rows, sizes, digests: as in `Survey`.
-        groups: the number that its subset is drawn by. Empty where there are no subsets.
-        rules: as in `Survey`.
+        partitions: position of each one's partition, N long.
+        samples: N long, of type `SAMPLE`; `source` means nothing any more.
+        groups: the number that each one's subset is drawn by, N long; empty where there are no subsets.
         rejected: outcomes of all rows that are not packed.
     """
 
     rows_in: int
     partitions: Int32
-    rows: Int32
-    sizes: Int64
-    digests: npt.NDArray[np.uint8]
+    samples: npt.NDArray[np.void]
     groups: UInt64
-    rules: Int16
     rejected: pa.Table
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.samples)
 
     def input_digest(self) -> str:
         """Hexadecimal SHA-256 of everything that is packed, in order, and of what was rejected. Where the borders of
         the partitions are does not matter."""
-        digest = hashlib.sha256(self.digests.tobytes())
+        digest = hashlib.sha256(np.ascontiguousarray(self.samples["digest"]).astype(">u8").tobytes())
         names = self.rejected.select(["key", "reason"]).to_pydict()
         digest.update("\n".join(sorted(map(" ".join, zip(*names.values(), strict=True)))).encode())
         return digest.hexdigest()
 
 
-def gather(surveys: list[Survey], config: PackConfig, group: Callable[[UInt64, Int32, UInt64], UInt64]) -> Samples:
+def gather(surveys: Iterable[Survey], config: PackConfig) -> Samples:
     """All samples of all partitions, without those whose key stands earlier in the input: these are rejected, reason
-    `duplicate_key`. Empties `surveys`, so that no more than one copy is held.
-
-    Args:
-        group: `groups_by_image`, over all samples.
-    """
-    rows_in = sum(one.rows_in for one in surveys)
-    rejected = [one.rejected for one in surveys]
-    partitions = np.repeat(np.arange(len(surveys), dtype=np.int32), [len(one.rows) for one in surveys])
-    keys = np.concatenate([one.keys for one in surveys])
-    sources = pa.chunked_array([one.sources for one in surveys], pa.dictionary(pa.int32(), pa.string()))
-    rows = np.concatenate([one.rows for one in surveys])
-    sizes = np.concatenate([one.sizes for one in surveys])
-    digests = np.concatenate([one.digests for one in surveys])
-    rules = np.concatenate([one.rules for one in surveys])
+    `duplicate_key`. Surveys are asked for one by one, and none is kept."""
+    names: dict[str | None, int] = {}
+    joined = list(_joined(surveys, names))
+    rejected = [table for *_, table in joined]
+    rows_in = sum(int(rows.sum()) for rows, *_ in joined)
+    counts = np.concatenate([np.zeros(0, np.int64), *(counts for _, counts, *_ in joined)])
+    partitions = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    samples = np.concatenate([np.empty(0, SAMPLE), *(samples for _, _, samples, _, _ in joined)])
+    images = np.concatenate([np.empty(0, np.uint64), *(images for *_, images, _ in joined)])
+    del joined
     groups = np.empty(0, np.uint64)
     if config.subsets and config.subset_by == "key":
-        groups = np.ascontiguousarray(keys[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
+        groups = samples["key"][:, 0].copy()
     elif config.subsets:
-        images = [np.concatenate([getattr(one, name) for one in surveys]) for name in _IMAGES]
-        groups = group(images[0], images[1], images[2])
-    surveys.clear()
-    fresh = _first_of_each(keys)
+        groups = groups_by_image(images, samples["references"], targets=config.record == "edits")
+    fresh = _first_of_each(samples["key"])
     if not fresh.all():
-        again = np.flatnonzero(~fresh)
-        names = [keys[place].tobytes().hex() for place in again]
-        count = len(names)
+        again = samples[~fresh]
+        keys = [f"{high:016x}{low:016x}" for high, low in again["key"].tolist()]
+        origins = [list(names)[place] for place in again["source"].tolist()]
         sentence = "the same key stands earlier in the input; the first is kept"
-        origins = sources.take(pa.array(again)).to_pylist()
-        rejected.append(rejections(STEP, VERSION, names, ["duplicate_key"] * count, [sentence] * count, origins))
-        partitions, rows, sizes, digests = (array[fresh] for array in (partitions, rows, sizes, digests))
-        if config.subsets:
-            groups, rules = groups[fresh], rules[fresh]
-    return Samples(rows_in, partitions, rows, sizes, digests, groups, rules, pa.concat_tables(rejected))
+        reasons, sentences = ["duplicate_key"] * len(keys), [sentence] * len(keys)
+        rejected.append(rejections(STEP, VERSION, keys, reasons, sentences, origins))
+        partitions, samples = partitions[fresh], samples[fresh]
+        groups = groups[fresh] if config.subsets else groups
+    return Samples(rows_in, partitions, samples, groups, pa.concat_tables([no_rejections(), *rejected]))
 
 
-_IMAGES = ("references", "reference_counts", "targets")
+_Joined = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.void], UInt64, pa.Table]
 
 
-def _first_of_each(keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Whether no earlier row of [N, KEY_BYTES] equals a row."""
-    halves = keys.view(np.uint64)
+def _joined(surveys: Iterable[Survey], names: dict[str | None, int]) -> Iterator[_Joined]:
+    """Of each run of surveys: rows in and samples of each, and all samples, images and outcomes; `names` grows, and
+    samples name their source by its position there."""
+    left = iter(surveys)
+    while some := list(islice(left, _TOGETHER)):
+        samples = np.concatenate([one.samples for one in some])
+        samples["source"] = np.concatenate([_renamed(one, names) for one in some])
+        yield (
+            np.array([one.rows_in for one in some], np.int64),
+            np.array([len(one.samples) for one in some], np.int64),
+            samples,
+            np.concatenate([one.images for one in some]),
+            pa.concat_tables([no_rejections(), *(one.rejected for one in some if one.rejected is not None)]),
+        )
+
+
+def _renamed(one: Survey, names: dict[str | None, int]) -> Int32:
+    places = np.array([names.setdefault(name, len(names)) for name in one.sources], np.int32)
+    renamed: Int32 = places[one.samples["source"]]
+    return renamed
+
+
+def _first_of_each(keys: UInt64) -> npt.NDArray[np.bool_]:
+    """Whether no earlier row of [N, 2] equals a row."""
     # The sort is stable, so of equal keys the first in the input comes first.
-    order = np.lexsort((halves[:, 1], halves[:, 0]))
-    repeats = np.all(halves[order[1:]] == halves[order[:-1]], axis=1)
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
     fresh = np.ones(len(keys), np.bool_)
-    fresh[order[1:][repeats]] = False
+    for start in range(1, len(keys), _BLOCK):
+        places = order[start - 1 : start + _BLOCK]
+        sorted_keys = keys[places]
+        fresh[places[1:][np.all(sorted_keys[1:] == sorted_keys[:-1], axis=1)]] = False
     return fresh
 
 
-def _matrix(values: list[bytes], width: int) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(b"".join(values), np.uint8).reshape(-1, width)
+_BLOCK = 1 << 20
+
+
+def _two_numbers(data: bytes) -> tuple[int, int]:
+    """The first 16 bytes as two big-endian numbers."""
+    return int.from_bytes(data[:8]), int.from_bytes(data[8:16])

@@ -27,9 +27,8 @@ PAIRS = st.lists(st.tuples(st.lists(st.integers(0, 12), min_size=1, max_size=3),
 
 
 def groups(pairs: list[Pair]) -> list[int]:
-    references = np.array([image for before, _ in pairs for image in before], np.uint64)
-    counts = np.array([len(before) for before, _ in pairs], np.int32)
-    return groups_by_image(references, counts, np.array([after for _, after in pairs], np.uint64)).tolist()
+    images = np.array([image for before, after in pairs for image in (*before, after)], np.uint64)
+    return groups_by_image(images, np.array([len(before) for before, _ in pairs], np.int32), targets=True).tolist()
 
 
 @given(PAIRS)
