@@ -18,6 +18,10 @@ _LISTED = 12
 _DIFFERS = 1.5
 """A larger hole is filled where its mean heat is this many times that of the unchanged image."""
 _LARGER = 10.0
+_LARGE = 0.05
+"""Noise clumps, but not over this share of the image: a component as large may be fainter, ..."""
+_FAINTER = 1.0 / 3.0
+"""... by this share of the least contrast; a smaller one by less, in proportion."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def choose_components(
         heat: (H, W) uint8.
         min_share: of the image; one of just this share stays.
         min_strength: mean heat in noise levels, times share of the image; one of just this strength stays.
-        min_contrast: mean heat in noise levels; one of just this contrast stays.
+        min_contrast: mean heat in noise levels; one of just this contrast stays, a large one with less.
     """
     count, found = cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     labels = np.asarray(found, dtype=np.int32)
@@ -65,7 +69,11 @@ def choose_components(
     shares = np.bincount(members, minlength=count) / mask.size
     strengths = np.bincount(members, weights=heat[mask], minlength=count) / UNIT / mask.size
     contrasts = strengths / np.maximum(shares, 1.0 / mask.size)
-    stays = (shares >= min_share) & (strengths >= min_strength) & (contrasts >= min_contrast)
+    stays = (
+        (shares >= min_share)
+        & (strengths >= min_strength)
+        & (contrasts >= min_contrast * (1.0 - _FAINTER * np.minimum(shares / _LARGE, 1.0)))
+    )
     stays[0] = False
     order = 1 + np.argsort(-strengths[1:], kind="stable")
     kept = np.zeros_like(mask)
