@@ -38,8 +38,8 @@ class RobustParameters(Config):
     min_component_strength: float = Field(default=0.004, ge=0.0)
     """Connected components whose summed difference, in noise levels times share of the image, is less are dropped."""
     min_component_contrast: float = Field(default=7.5, ge=0.0, le=60.0)
-    """Connected components whose mean difference, in noise levels, is less are dropped; large ones may be fainter, by up
-    to a third at a twentieth of the image."""
+    """Connected components whose mean difference, in noise levels, is less are dropped; the larger one is, the fainter
+    it may be, by up to a third at a twentieth of the image."""
     hole_share: float = Field(default=0.002, ge=0.0, le=1.0)
     """Enclosed holes up to this share of the image are filled; up to ten times that where they differ a little too."""
     min_edited_fraction: float = Field(default=0.0005, ge=0.0, le=1.0)
