@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,7 +103,8 @@ def _price(config: GenerationConfig) -> PriceConfig:
 
 def _account(config: GenerationConfig) -> tuple[str, Path | None]:
     """Name and folder of the account that a step's replies go to."""
-    name = _price(config).account or fingerprint(config.decisive())
+    model = re.sub(r"[^A-Za-z0-9.]+", "-", config.backend.model_name()).strip("-.")
+    name = _price(config).account or f"{model}-{fingerprint(config.decisive())}"
     return name, None if config.cache is None else Path(config.cache) / "spent" / name
 
 
