@@ -46,7 +46,7 @@ DECISION = "decision"
 ROW_GROUP = 256
 """Rows in a row group: small, because rows hold images and viewers read whole row groups."""
 PLAIN_ROW_GROUP = 16_384
-"""The same where no column holds bytes."""
+"""The same where no row holds bytes."""
 
 
 @dataclass(frozen=True)
@@ -242,15 +242,13 @@ class RunFolder:
 
     def _write_table(self, path: Path, table: pa.Table, exact: bool = False) -> CommittedFile:
         stream = pa.BufferOutputStream()
-        # One chunk a column, so that the bytes do not depend on how the table came about. `exact`: lists keep the name
-        # of their Arrow child field, which Parquet's own naming would change, so that what is read is what was written.
-        pq.write_table(
-            table.combine_chunks(),
-            stream,
-            compression="zstd",
-            row_group_size=ROW_GROUP if any(_holds_bytes(field.type) for field in table.schema) else PLAIN_ROW_GROUP,
-            use_compliant_nested_type=not exact,
-        )
+        rows = ROW_GROUP if _has_bytes(table) else PLAIN_ROW_GROUP
+        # `exact`: lists keep the name of their Arrow child field, which Parquet's own naming would change, so that what
+        # is read is what was written.
+        with pq.ParquetWriter(stream, table.schema, compression="zstd", use_compliant_nested_type=not exact) as writer:
+            for start in range(0, max(1, table.num_rows), rows):
+                # One chunk a column, so that the bytes do not depend on how the table came about.
+                writer.write_table(table.slice(start, rows).combine_chunks(), rows)
         data = stream.getvalue().to_pybytes()
         write_bytes(path, data)
         return CommittedFile(
@@ -259,6 +257,12 @@ class RunFolder:
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
         )
+
+
+def _has_bytes(table: pa.Table) -> bool:
+    """Whether any row has a value in a column of bytes."""
+    columns = zip(table.schema.types, table.columns, strict=True)
+    return any(_holds_bytes(found) and column.null_count < len(column) for found, column in columns)
 
 
 def _holds_bytes(found: pa.DataType) -> bool:

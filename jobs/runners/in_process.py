@@ -13,6 +13,9 @@ from jobs.work import Resumed, finish, resume, run_step
 from pipelines.source import Partition
 from pipelines.step import Step
 
+READ_AHEAD_BYTES = 64 * 2**20
+"""After a larger table the next one is read only once this one is written."""
+
 
 def run_in_process(
     chain: Chain, folder: RunFolder, partitions: Sequence[Partition], with_records: bool | None, listener: Listener
@@ -44,15 +47,17 @@ def run_in_process(
 
 
 def _resumed(chain: Chain, folder: RunFolder, partitions: Sequence[Partition]) -> Iterator[tuple[Partition, Resumed]]:
-    """The partitions, each read; the next one is read meanwhile where the source may read ahead."""
+    """The partitions, each read; the next one is read meanwhile where the source may and the last one was small."""
     if not chain.plan.source.reads_ahead or chain.steps:
         for partition in partitions:
             yield partition, resume(chain.plan, folder, partition)
         return
     with ThreadPoolExecutor(1) as reader:
-        following = reader.submit(resume, chain.plan, folder, partitions[0])
+        following = None
         for place, partition in enumerate(partitions):
-            resumed = following.result()
-            if place + 1 < len(partitions):
+            # Always in that one thread: what a source keeps for its thread is then kept once.
+            resumed = (following or reader.submit(resume, chain.plan, folder, partition)).result()
+            following = None
+            if place + 1 < len(partitions) and resumed.table.nbytes < READ_AHEAD_BYTES:
                 following = reader.submit(resume, chain.plan, folder, partitions[place + 1])
             yield partition, resumed

@@ -49,7 +49,7 @@ class MetadataFilterConfig(Config):
     """What happens to a row whose value under a bound, or whose language, is null or not a number."""
     outcomes: Literal["examples", "rows"] = "examples"
     """What is written of rejected rows, which may be hundreds of millions: the number for each reason and examples
-    from the beginning of each file, or a row for each."""
+    from the beginning of the input, or a row for each."""
     rows_per_partition: int = Field(default=1_000_000, ge=1)
     """Row groups are read and committed together up to about this many rows; a local row group of more than twice as
     many is cut."""

@@ -62,6 +62,21 @@ class RowRanges:
         """The same rows, read by PyArrow."""
         return replace(self, through_arrow=True)
 
+    def parts(self, count: int) -> list[RowRanges]:
+        """The same rows in about `count` parts of equal length, in order; at least one."""
+        length = max(1, -(-self.rows // max(1, count)))
+        parts: list[list[tuple[int, int]]] = [[]]
+        room = length
+        for start, stop in self.ranges:
+            while start < stop:
+                if not room:
+                    parts.append([])
+                    room = length
+                taken = min(room, stop - start)
+                parts[-1].append((start, start + taken))
+                start, room = start + taken, room - taken
+        return [replace(self, ranges=tuple(part)) for part in parts]
+
     def first(self, rows: int) -> RowRanges:
         """The first `rows` of them at most, without what lies behind the first range."""
         start, stop = self.ranges[0]

@@ -41,9 +41,13 @@ from schemas.record import RecordSchema
 from schemas.records import IMAGE_RECORD
 
 EXAMPLES = 3
-"""Rejected rows written for each reason and file, where the others are only counted."""
-EXAMPLE_ROWS = 4096
-"""They are looked for among so many rows at the beginning of a file."""
+"""Rejected rows written for each reason, where the others are only counted."""
+EXAMPLE_ROWS = 20_000
+"""They are looked for among so many rows at the beginning of the input."""
+
+
+PIECE = 150_000
+"""Rows that pass are fetched about so many at a time: a result is for a moment in memory more than once."""
 
 
 class LaionParquet(Source[MetadataFilterConfig]):
@@ -104,13 +108,14 @@ class LaionParquet(Source[MetadataFilterConfig]):
         through_arrow = not (columns.plain and is_local(partition.path))
         rows = RowRanges(partition.path, what.ranges, group_starts(metadata), columns, through_arrow)
         try:
+            is_first = partition.name.startswith(f"{0:05d}-")
             try:
-                result = self._read(rows, known, partition.start == 0)
+                result = self._read(rows, known, is_first)
             except duckdb.Error:
                 if through_arrow:
                     raise
                 # DuckDB refuses a file as a whole where a text column holds what is no text; PyArrow reads such.
-                result = self._read(rows.as_bytes, known, partition.start == 0)
+                result = self._read(rows.as_bytes, known, is_first)
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise InputError(
                 partition.path,
@@ -127,26 +132,33 @@ class LaionParquet(Source[MetadataFilterConfig]):
         chain = rules(self.config, rows.columns, rows.path, rows.through_arrow, known)
         quick = _quick(chain, rows.columns)
         failed = _count(rows, chain, quick)
-        table = _passing(rows, chain, quick)
-        if table.num_rows + sum(failed.values()) != rows.rows:
+        before = sum(failed.values())
+        records, unreadable, passing = [], [], 0
+        for part in rows.parts(-(-(rows.rows - before) // PIECE)):
+            table = _passing(part, chain, quick)
+            passing += table.num_rows
+            late = table[CODE].filter(pc.not_equal(table[CODE], -1)).to_pylist()
+            for code in late:
+                failed[code] = failed.get(code, 0) + 1
+            kept = table.filter(pc.equal(table[CODE], -1)) if late else table
+            kept, bad = split_unreadable(kept.drop_columns([CODE]))
+            records.append(as_records(kept))
+            unreadable.append(unreadable_outcomes(self.name, self.version, bad))
+        unique = _unique(self, pa.concat_tables(records))
+        if passing + before != rows.rows:
             raise ContractError(
                 f"source '{self.name}'",
-                {"rows": rows.rows, "passing": table.num_rows, "rejected": sum(failed.values())},
+                {"rows": rows.rows, "passing": passing, "rejected": before},
                 "rows read must equal rows kept + rows rejected",
                 "The file changed while it was read: start again.",
             )
-        passes = pc.equal(table[CODE], -1)
-        for code in table[CODE].filter(pc.invert(passes)).to_pylist():
-            failed[code] = failed.get(code, 0) + 1
-        kept, unreadable = split_unreadable(table.filter(passes).drop_columns([CODE]))
-        unique = _unique(self, as_records(kept))
         told = failing_outcomes(self.name, self.version, self._failing(rows, chain, is_first), chain)
         counted: dict[str, int] = {}
         for code, count in failed.items():
             counted[chain[code].reason] = counted.get(chain[code].reason, 0) + count
         for value in pc.value_counts(told["reason"]).to_pylist():
             counted[value["values"]] -= value["counts"]
-        rejected = [told, unreadable_outcomes(self.name, self.version, unreadable), unique.rejected]
+        rejected = [told, *unreadable, unique.rejected]
         return StepResult(unique.kept, pa.concat_tables(rejected), {name: n for name, n in counted.items() if n})
 
     def _failing(self, rows: RowRanges, chain: list[Rule], is_first: bool) -> pa.Table:
