@@ -27,6 +27,7 @@ class StageProbe:
         seconds: of work on one core, set-up apart.
         setup_seconds: to load what the stage needs, once a worker.
         gpus: held by each worker.
+        prompt_tokens, completion_tokens, model_money: of replies of a model, and what they cost.
     """
 
     name: str
@@ -36,11 +37,14 @@ class StageProbe:
     seconds: float
     setup_seconds: float
     gpus: float
+    prompt_tokens: float = 0.0
+    completion_tokens: float = 0.0
+    model_money: float = 0.0
 
 
 @dataclass(frozen=True)
 class StageForecast:
-    """A stage over all rows; `seconds` of one core."""
+    """A stage over all rows; `seconds` of one core; tokens and money of replies of a model."""
 
     name: str
     rows_in: float
@@ -48,6 +52,9 @@ class StageForecast:
     rejected: dict[str, float]
     seconds: float
     gpu_seconds: float
+    prompt_tokens: float
+    completion_tokens: float
+    model_money: float
 
 
 @dataclass(frozen=True)
@@ -112,15 +119,19 @@ def forecast(
             rejected={reason: scale * count for reason, count in sorted(probe.rejected.items())},
             seconds=scale * probe.seconds,
             gpu_seconds=scale * probe.seconds * probe.gpus,
+            prompt_tokens=scale * probe.prompt_tokens,
+            completion_tokens=scale * probe.completion_tokens,
+            model_money=scale * probe.model_money,
         )
         for probe in probes
     )
     low, high = wilson(probes[-1].kept, probes[0].rows_in)
     core_seconds = sum(stage.seconds for stage in stages)
     core_hours, gpu_hours = core_seconds / 3600, sum(stage.gpu_seconds for stage in stages) / 3600
+    model_money = sum(stage.model_money for stage in stages)
     money = None
-    if core_hour_price is not None or gpu_hour_price is not None:
-        money = core_hours * (core_hour_price or 0.0) + gpu_hours * (gpu_hour_price or 0.0)
+    if core_hour_price is not None or gpu_hour_price is not None or model_money:
+        money = core_hours * (core_hour_price or 0.0) + gpu_hours * (gpu_hour_price or 0.0) + model_money
     return Forecast(
         rows=rows,
         stages=stages,

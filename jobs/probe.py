@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 
 import pyarrow as pa
 
@@ -16,6 +18,7 @@ from jobs.forecast import StageProbe
 from pipelines.dataset_step import DatasetStep
 from pipelines.source import Partition
 from pipelines.step import StepResult
+from pipelines.vlm.asker import Asker
 
 PARTITIONS = 8
 """Partitions that a probe reads at most: reading one costs all its rows."""
@@ -59,17 +62,18 @@ def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, g
         start = time.monotonic()
         result = chain.plan.source.read(partitions[number])
         seconds = time.monotonic() - start
-        count = result.kept.num_rows + result.rejected.num_rows
+        count = result.rows
         read_rows += count
         sampled = _sample(result, share, choose)
         source.add(sampled)
         # Reading a partition reads all of its rows; only the sampled ones are charged.
-        source_seconds += seconds * (sampled.kept.num_rows + sampled.rejected.num_rows) / max(1, count)
+        source_seconds += seconds * sampled.rows / max(1, count)
         taken.append(sampled.kept)
     stages = [source.probe(chain.plan.stages[0].name, source_seconds, 0.0, 0.0)]
     table = pa.concat_tables(taken)
     for step in chain.steps:
         count, setup = _Count(), 0.0
+        asker = getattr(step, "asker", None)
         start = time.monotonic()
         if table.num_rows:
             if isinstance(step, DatasetStep):
@@ -81,9 +85,12 @@ def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, g
             result = step(table)
             count.add(result)
             table = result.kept
-        stages.append(
-            count.probe(step.name, time.monotonic() - start, setup, gpus_per_model if step.holds_model else 0.0)
-        )
+        probed = count.probe(step.name, time.monotonic() - start, setup, gpus_per_model if step.holds_model else 0.0)
+        if isinstance(asker, Asker):
+            prompt, completion = asker.used()
+            money = asker.price(prompt, completion)
+            probed = replace(probed, prompt_tokens=prompt, completion_tokens=completion, model_money=money)
+        stages.append(probed)
     # Ranges are in the source's own units (lines, row groups): partitions may be of very different lengths.
     total = read_rows * _length(partitions) / max(1, _length([partitions[number] for number in chosen]))
     return Probe(tuple(stages), len(partitions), len(chosen), total, table.nbytes)
@@ -98,14 +105,17 @@ def _length(partitions: Sequence[Partition]) -> int:
 
 
 def _sample(result: StepResult, most: int, choose: random.Random) -> StepResult:
-    """`most` of a partition's rows, kept and rejected ones alike, in their order."""
+    """`most` of a partition's rows, kept, rejected and counted ones alike, in their order."""
     kept, rejected = result.kept.num_rows, result.rejected.num_rows
-    if kept + rejected <= most:
+    if result.rows <= most:
         return result
-    rows = sorted(choose.sample(range(kept + rejected), most))
+    rows = sorted(choose.sample(range(result.rows), most))
     first = pa.array([row for row in rows if row < kept], pa.int64())
-    second = pa.array([row - kept for row in rows if row >= kept], pa.int64())
-    return StepResult(result.kept.take(first), result.rejected.take(second))
+    second = pa.array([row - kept for row in rows if kept <= row < kept + rejected], pa.int64())
+    ends = list(accumulate(result.counted.values(), initial=kept + rejected))[1:]
+    reasons = list(result.counted)
+    counted = Counter(reasons[bisect_right(ends, row)] for row in rows if row >= kept + rejected)
+    return StepResult(result.kept.take(first), result.rejected.take(second), counted)
 
 
 class _Count:
@@ -116,6 +126,7 @@ class _Count:
     def add(self, result: StepResult) -> None:
         self.kept += result.kept.num_rows
         self.rejected.update(result.rejected["reason"].to_pylist())
+        self.rejected.update(result.counted)
 
     def probe(self, name: str, seconds: float, setup: float, gpus: float) -> StageProbe:
         return StageProbe(name, self.kept + self.rejected.total(), self.kept, self.rejected, seconds, setup, gpus)

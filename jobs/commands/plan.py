@@ -29,8 +29,8 @@ def plan(
     """Say what a job will come to before it is run: rows at every step, time, GPU-hours, bytes and money.
 
     Checks the config, lists the input, and runs some of its rows through every step in this process; their rates are
-    carried over to the whole input. Writes plan.json into the run folder and nothing else: when the job has ended, its
-    report says by how much the plan was off. Steps that ask an endpoint ask it for the probed rows.
+    carried over to the whole input. Writes plan.json into the run folder: when the job has ended, its report says by
+    how much the plan was off. Steps that ask a model ask it about the rows tried; the replies are kept for the job.
 
     Example:
 
@@ -96,6 +96,11 @@ def _show(expected: Forecast, tried: Probe) -> None:
     typer.echo(f"time        {duration(expected.seconds)} on {expected.cores} cores, start-up of a cluster apart")
     gpus = f", {expected.gpu_hours:,.2f} GPU-hours" if expected.gpu_hours else ""
     typer.echo(f"work        {expected.core_hours:,.2f} core-hours{gpus}")
+    for stage in expected.stages:
+        if stage.prompt_tokens or stage.completion_tokens:
+            cost = f", {stage.model_money:,.2f}" if stage.model_money else ""
+            tokens = f"{stage.prompt_tokens:,.0f} prompt and {stage.completion_tokens:,.0f} completion tokens"
+            typer.echo(f"model       {stage.name}: {tokens}{cost}")
     typer.echo(f"bytes kept  {expected.bytes / 2**30:,.2f} GiB, once for each shard format")
     if expected.money is not None:
         typer.echo(f"money       {expected.money:,.2f}")

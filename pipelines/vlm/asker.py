@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.vlm.backend import NOBODY, Reply, Request, VLMBackend, Watcher
 from pipelines.vlm.config import GenerationConfig, OpenAIEndpointConfig, PriceConfig
-from pipelines.vlm.ledger import Ledger, account_totals
+from pipelines.vlm.ledger import MILLION, Ledger, account_totals
 from pipelines.vlm.pace import Pacer
 from pipelines.vlm.reply_cache import ReplyCache, request_key
 from schemas.atomic import fingerprint
@@ -84,6 +84,16 @@ class Asker:
         Tokens are those of requests, not of replies from the cache."""
         return {} if self._desk is None else self._desk.take_figures()
 
+    def used(self) -> tuple[int, int]:
+        """Prompt and completion tokens of all replies since the last call of this, those from the cache included: what
+        the questions cost where nothing was asked before."""
+        return (0, 0) if self._desk is None else self._desk.take_used()
+
+    def price(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """What so many tokens cost, in the unit of the prices."""
+        price = _price(self._config)
+        return (price.prompt * prompt_tokens + price.completion * completion_tokens) / MILLION
+
     @property
     def is_priced(self) -> bool:
         """Whether tokens cost money."""
@@ -130,6 +140,7 @@ class _Desk:
         self._ledger = Ledger(place, name, _price(config))
         self._pacer = pacer
         self._figures: Counter[str] = Counter()
+        self._used = (0, 0)
 
     def ask(self, backend: VLMBackend, requests: Sequence[Request]) -> list[Reply | RowRejected]:
         keys = [self.key(request) for request in requests]
@@ -144,6 +155,10 @@ class _Desk:
             watcher = _Watcher(self, [keys[place] for place in asked])
             replies = backend.ask([requests[place] for place in asked], watcher)
             known.update({keys[place]: reply for place, reply in zip(asked, replies, strict=True)})
+        given = [reply for reply in known.values() if isinstance(reply, Reply)]
+        prompt = sum(reply.prompt_tokens or 0 for reply in given)
+        completion = sum(reply.completion_tokens or 0 for reply in given)
+        self._used = (self._used[0] + prompt, self._used[1] + completion)
         return [known[key] for key in keys]
 
     def key(self, request: Request) -> str:
@@ -160,6 +175,10 @@ class _Desk:
         tokens = {"prompt_tokens": reply.prompt_tokens or 0, "completion_tokens": reply.completion_tokens or 0}
         self._pacer.charge(sum(tokens.values()))
         self._figures.update({"requests": 1, **tokens})
+
+    def take_used(self) -> tuple[int, int]:
+        taken, self._used = self._used, (0, 0)
+        return taken
 
     def take_figures(self) -> dict[str, int]:
         taken: Mapping[str, int] = self._figures

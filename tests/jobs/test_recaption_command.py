@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from pair_files import ROOT, command, editmill, environment, write_pairs
 from PIL import Image
 
@@ -121,6 +122,29 @@ def test_workers_share_what_was_answered_and_what_was_spent(collection: Path, tm
         assert done.returncode == 0, done.stderr
         assert len(endpoint.images) == COUNT, "nothing was asked twice"
     assert f"{COUNT} replies" in done.stdout and "0.0072 spent" in done.stdout
+
+
+def test_a_plan_prices_the_tokens_and_what_it_asked_is_not_asked_again(collection: Path, tmp_path: Path) -> None:
+    with serve(good=CAPTIONS) as endpoint:
+        price = {"prompt": 2.0, "completion": 5.0}
+        backend = {"kind": "openai", "url": endpoint.url, "model": "tiny-vlm", "price": price}
+        values = {
+            "name": "planned",
+            "output": str(tmp_path / "run"),
+            "source": {"image_records_parquet": {"paths": [str(collection / "metadata.parquet")]}},
+            "steps": [{"local_images": {"root": str(collection)}}, {"recaption": {"backend": backend}}],
+        }
+        (tmp_path / "planned.yaml").write_text(yaml.safe_dump(values))
+        for _ in range(2):
+            planned = editmill("plan", tmp_path / "planned.yaml", "--rows", 6, "--json")
+            assert planned.returncode == 0, planned.stderr
+            stage = json.loads(planned.stdout)["stages"][-1]
+            assert stage["prompt_tokens"] == pytest.approx(100 * COUNT)
+            assert stage["model_money"] == pytest.approx(300e-6 * COUNT) == json.loads(planned.stdout)["money"]
+        assert "recaption: 2,400 prompt" in editmill("plan", tmp_path / "planned.yaml", "--rows", 6).stdout
+        assert len(endpoint.images) == 6
+        assert editmill("run", tmp_path / "planned.yaml").returncode == 0
+        assert len(endpoint.images) == COUNT
 
 
 def test_options_that_do_not_belong_are_refused(collection: Path, tmp_path: Path) -> None:
