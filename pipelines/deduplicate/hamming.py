@@ -73,8 +73,8 @@ def choose_bands(radius: int, count: int) -> list[Band]:
     def work(bands: int) -> float:
         slack, width = radius // bands, min(32, BITS // bands)
         probes = sum(comb(width, bits) for bits in range(slack + 1))
-        # Looking up a value costs about as much as comparing twenty strangers.
-        return bands * probes * (20 + count / 2.0**width)
+        # Looking up a value costs about as much as comparing two strangers.
+        return bands * probes * (2 + count / 2.0**width)
 
     best = min(range(max(2, -(-radius // 4)), radius + 2), key=work, default=2)
     return _bands(best, radius // best)
@@ -115,13 +115,20 @@ def _look(queries: Points, kept: Points, radius: int, band: Band, best: I64) -> 
     kept_codes = band.codes(kept)
     order = np.argsort(kept_codes, kind="stable")
     kept_codes = kept_codes[order]
+    # From each place to the end of the run of equal codes that it stands in.
+    last = np.flatnonzero(np.append(kept_codes[1:] != kept_codes[:-1], True))
+    run_end = np.repeat(last + 1, np.diff(last, prepend=-1))
     own = band.codes(queries)
+    # In order, so that looking up walks through memory instead of leaping about in it.
+    turn = np.argsort(own, kind="stable")
+    own = own[turn]
     for probe in band.probes:
         codes = own ^ probe
-        start = np.searchsorted(kept_codes, codes, side="left")
-        count = np.searchsorted(kept_codes, codes, side="right") - start
-        for asking, place in _candidates(start, count):
-            found = order[place]
+        start = np.searchsorted(kept_codes, codes)
+        start[start == len(kept_codes)] = 0
+        count = np.where(kept_codes[start] == codes, run_end[start] - start, 0)
+        for number, place in _candidates(start, count):
+            asking, found = turn[number], order[place]
             distance = distances(queries.hashes[asking, 0], kept.hashes[found, 0])
             near = distance <= radius
             asking, found, distance = asking[near], found[near], distance[near]
