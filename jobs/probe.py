@@ -62,12 +62,11 @@ def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, g
         start = time.monotonic()
         result = chain.plan.source.read(partitions[number])
         seconds = time.monotonic() - start
-        count = result.rows
-        read_rows += count
+        read_rows += result.rows
         sampled = _sample(result, share, choose)
         source.add(sampled)
         # Reading a partition reads all of its rows; only the sampled ones are charged.
-        source_seconds += seconds * sampled.rows / max(1, count)
+        source_seconds += seconds * sampled.rows / max(1, result.rows)
         taken.append(sampled.kept)
     stages = [source.probe(chain.plan.stages[0].name, source_seconds, 0.0, 0.0)]
     table = pa.concat_tables(taken)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.commits import CommittedFile
 from jobs.marks_met import Fate, MarksMet
 from jobs.model_costs import ModelCost
 from jobs.report.mask_report import MASK_REPORT, has_masks
@@ -37,15 +38,16 @@ def run_page(
     """
     counts = counts_of(manifest)
     first, last = counts[0], counts[-1]
-    intro = (
-        f"{first.rows_in:,} rows were read, {last.kept:,} kept. Every row that was not is in outcomes/ with its reason."
-    )
+    written = sum(file.rows for file in _outcome_files(manifest))
+    rejected = sum(count.rows_rejected for count in counts)
+    where = "is in outcomes/ with its reason" if written == rejected else "is counted under its reason"
+    intro = f"{first.rows_in:,} rows were read, {last.kept:,} kept. Every row that was not {where}."
     if has_masks(manifest):
         intro += f" What the masks are like is told in {MASK_REPORT}, beside this page."
     sections: list[Section] = [counts_section(counts)]
     examples = _examples(manifest, folder)
     if examples:
-        caption = f"Up to {EXAMPLES} of each reason; all of them are in outcomes/."
+        caption = f"Up to {EXAMPLES} of each reason; outcomes/ holds {written:,} of {rejected:,} rejected rows."
         sections.append(
             Table(("step", "reason", "key", "why"), examples, caption=caption, title="Rejected, for example")
         )
@@ -106,9 +108,13 @@ def _examples(manifest: RunManifest, folder: RunFolder) -> list[tuple[str, str, 
 
 
 def _outcomes(manifest: RunManifest, folder: RunFolder) -> Iterator[pa.Table]:
-    for file in (*(entry.outcomes for entry in manifest.partitions), manifest.pack_outcomes):
-        if file is not None:
-            yield folder.read_table(file)
+    for file in _outcome_files(manifest):
+        yield folder.read_table(file)
+
+
+def _outcome_files(manifest: RunManifest) -> list[CommittedFile]:
+    files = [*(entry.outcomes for entry in manifest.partitions), manifest.pack_outcomes]
+    return [file for file in files if file is not None]
 
 
 def _edited_fractions(manifest: RunManifest, folder: RunFolder) -> list[float]:
