@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -130,22 +131,29 @@ def test_many_values_of_a_topic_become_few(tmp_path: Path) -> None:
     assert entries[-1] == {"others": 50, "samples": sum(range(51))}
 
 
-@pytest.mark.slow
-def test_datasets_loads_the_folder_by_its_card(packed: Path, tmp_path: Path) -> None:
-    script = """
-import sys, json, datasets
-found = datasets.load_dataset(sys.argv[1], cache_dir=sys.argv[2])
-print(json.dumps({split: sorted(table["key"]) for split, table in found.items()}))
-"""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+def run_code(code: str, folder: Path, cache: Path) -> str:
+    """What a script prints that is run in `folder`, without a network."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(cache), "HF_DATASETS_CACHE": str(cache / "d")}
     run = subprocess.run(
-        [sys.executable, "-c", script, str(packed), str(tmp_path / "cache")],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120, cwd=folder
     )
     assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout.splitlines()[-1])
-    assert {split: len(keys) for split, keys in found.items()} == read_manifest(packed).subsets
-    assert len({key for keys in found.values() for key in keys}) == 12
+    return run.stdout
+
+
+@pytest.mark.slow
+def test_the_code_in_the_card_runs_and_datasets_finds_the_splits(packed: Path, tmp_path: Path) -> None:
+    with_datasets, with_webdataset = re.findall(r"```python\n(.*?)```", (packed / "README.md").read_text(), re.DOTALL)
+    sizes = read_manifest(packed).subsets
+    assert sizes is not None
+    assert run_code(with_webdataset, packed, tmp_path).count("make it") == sizes["train"]
+    found = run_code(with_datasets.replace("PATH_OF_THIS_FOLDER", str(packed)), tmp_path, tmp_path)
+    assert found.startswith("make it") and "mode=1" in found
+    listing = f"""
+import json, datasets
+found = datasets.load_dataset({str(packed)!r})
+print(json.dumps({{split: table["key"][:] for split, table in found.items()}}))
+"""
+    keys = json.loads(run_code(listing, tmp_path, tmp_path).splitlines()[-1])
+    assert {split: len(found) for split, found in keys.items()} == sizes
+    assert len({key for found in keys.values() for key in found}) == 12
