@@ -39,6 +39,9 @@ class PackedShardsConfig(Config):
     edit_types: tuple[str, ...] = ()
     """Take only samples of these kinds, by their column `edit_type`; by default all."""
 
+    subsets: tuple[str, ...] = ()
+    """Take only these subsets of a folder that was packed in subsets; by default all. The others are not read."""
+
     rows_per_partition: int = Field(default=64, ge=1)
     """Samples of a partition. All their images are in memory together."""
 
@@ -67,7 +70,7 @@ class PackedShards(Source[PackedShardsConfig]):
         """Ranges of samples in index order, each in one shard, named by the shard's SHA-256.
 
         Raises:
-            InputError: no packed folder, or it has no samples.
+            InputError: no packed folder, or it has no samples, or not one of the subsets.
             SchemaVersionError: written by a newer editmill.
             ShardError: manifest or index is damaged, or a shard is missing or has another size than listed.
         """
@@ -80,9 +83,17 @@ class PackedShards(Source[PackedShardsConfig]):
                 found = "is missing" if size is None else f"has {size} bytes, the manifest says {entry.bytes}"
                 raise ShardError(entry.name, str(path), found, "Fetch the file again; see editmill validate.")
             hashes[entry.name] = entry.sha256
+        there = packed.manifest.subsets or {}
+        for name in self.config.subsets:
+            if name not in there:
+                mend = f"It has {', '.join(there) or 'no subsets'}."
+                raise InputError("packed_shards.subsets", name, f"is no subset of {self.config.path}", mend)
         partitions: list[Partition] = []
-        shards = _index(packed.folder, packed.manifest.index)["shard"].to_pylist()
-        for shard, start, stop in _runs(shards, self.config.rows_per_partition):
+        index = _index(packed.folder, packed.manifest.index)
+        for shard, start, stop in _runs(index["shard"].to_pylist(), self.config.rows_per_partition):
+            # A shard holds samples of one subset.
+            if self.config.subsets and index["subset"][start].as_py() not in self.config.subsets:
+                continue
             if shard not in hashes:
                 raise ShardError("index", shard, "is not in the manifest", "Fetch the folder again.")
             name = f"{len(partitions):05d}-{fingerprint([shard, hashes[shard], start, stop])}"
@@ -135,10 +146,14 @@ class PackedShards(Source[PackedShardsConfig]):
         return open_packed(Path(self.config.path))
 
 
+_PLACE = ("key", "shard", "offset", "size", "subset")
+
+
 @lru_cache(maxsize=1)
 def _index(folder: Path, entry: FileEntry) -> pa.Table:
     """Where each sample lies; kept, because every partition of a process asks for it."""
-    return read_index(folder, entry).select(["key", "shard", "offset", "size"])
+    table = read_index(folder, entry)
+    return table.select([name for name in _PLACE if name in table.column_names])
 
 
 def _readers(packed: PackedFolder, index: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[], Row]]:
