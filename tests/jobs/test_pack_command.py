@@ -40,7 +40,7 @@ def test_the_card_tells_every_step_of_every_run_and_subsets_are_asked_for(tmp_pa
         PackedShards(PackedShardsConfig(path=str(tmp_path / "shards"), subsets=("trian",))).partitions()
 
     for options, words in (
-        (("--subset", "train=x"), "subsets.train.share = x"),
+        (("--subset", "train=x"), "subsets.train.share = 'x'"),
         (("--subset", "train=0.5", "--subset", "train=0.5"), "given twice"),
     ):
         refused = editmill("pack", "runs/second", "--output", "other", *options, cwd=tmp_path)
