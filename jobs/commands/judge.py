@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from jobs.commands.model_options import (
+    ApiKeyEnv,
+    Cache,
+    CompletionPrice,
+    Concurrency,
+    Endpoint,
+    LocalModel,
+    ModelName,
+    MoneyLimit,
+    PromptPrice,
+    RequestsPerMinute,
+    Revision,
+    TokensPerMinute,
+    VLLMModel,
+    model_values,
+)
 from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, mapping, runner_values
 from jobs.commands.pairs_in import ImageRoot, Pairs, pairs_pipeline
 
@@ -13,16 +29,12 @@ from jobs.commands.pairs_in import ImageRoot, Pairs, pairs_pipeline
 def judge(
     pairs: Pairs,
     output: RunFolderOption,
-    endpoint: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible endpoint, as http://localhost:8000/v1.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="With --endpoint: the model's name there.")] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(help="With --endpoint: environment variable that holds the key.")
-    ] = None,
-    local_model: Annotated[
-        str | None, typer.Option(help="Instead of an endpoint: a Qwen2.5-VL model folder or hub name, run here.")
-    ] = None,
+    endpoint: Endpoint = None,
+    model: ModelName = None,
+    api_key_env: ApiKeyEnv = None,
+    local_model: LocalModel = None,
+    vllm_model: VLLMModel = None,
+    revision: Revision = None,
     least: Annotated[
         list[str],
         typer.Option(
@@ -33,6 +45,13 @@ def judge(
         str | None, typer.Option(help="imgedit_scores.v1 (default), or a prompt file of your own.")
     ] = None,
     image_root: ImageRoot = None,
+    cache: Cache = None,
+    concurrency: Concurrency = None,
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_minute: TokensPerMinute = None,
+    prompt_price: PromptPrice = None,
+    completion_price: CompletionPrice = None,
+    money_limit: MoneyLimit = None,
     runner: Runner = RunnerKind.in_process,
     workers: Workers = None,
     address: Address = None,
@@ -47,18 +66,20 @@ def judge(
         editmill judge runs/masked --output runs/judged --endpoint http://localhost:8000/v1 --model qwen2.5-vl-72b
     """
     from jobs.launch import launch
-    from schemas.errors import ConfigError
 
-    if (endpoint is None) == (local_model is None):
-        raise ConfigError(
-            "--endpoint, --local-model", (endpoint, local_model), "exactly one must be given", "Choose where it runs."
-        )
-    backend: dict[str, Any] = {"kind": "transformers", "model": local_model}
-    if endpoint is not None:
-        if model is None:
-            mend = "Give the name that the endpoint lists."
-            raise ConfigError("--model", None, "must be given with --endpoint", mend)
-        backend = {"kind": "openai", "url": endpoint, "model": model, "api_key_env": api_key_env}
-    step = {"backend": backend, "prompt": prompt, "least": mapping("--least", least) or None}
+    asked = model_values(
+        endpoint,
+        local_model,
+        vllm_model,
+        revision,
+        cache,
+        {"prompt": prompt_price, "completion": completion_price, "limit": money_limit},
+        model=model,
+        api_key_env=api_key_env,
+        concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+    )
+    step = {**asked, "prompt": prompt, "least": mapping("--least", least) or None}
     runner_section = runner_values(runner, workers, address)
     launch(pairs_pipeline("judge", pairs, image_root, output, [{"judge": step}], runner_section), "editmill judge")

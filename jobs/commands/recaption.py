@@ -7,9 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.commands.model_options import (
+    ApiKeyEnv,
+    Cache,
+    CompletionPrice,
+    Concurrency,
+    Endpoint,
+    LocalModel,
+    ModelName,
+    MoneyLimit,
+    PromptPrice,
+    RequestsPerMinute,
+    Revision,
+    TokensPerMinute,
+    VLLMModel,
+    model_values,
+)
 from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, runner_values
-
-_MODEL, _MONEY = "Model", "Pace and money"
 
 
 def recaption(
@@ -21,33 +35,12 @@ def recaption(
         ),
     ],
     output: RunFolderOption,
-    endpoint: Annotated[
-        str | None,
-        typer.Option(help="OpenAI-compatible endpoint, as http://localhost:8000/v1.", rich_help_panel=_MODEL),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="With --endpoint: the model's name there.", rich_help_panel=_MODEL)
-    ] = None,
-    api_key_env: Annotated[
-        str | None,
-        typer.Option(help="With --endpoint: environment variable that holds the key.", rich_help_panel=_MODEL),
-    ] = None,
-    local_model: Annotated[
-        str | None,
-        typer.Option(
-            help="Instead of an endpoint: a Qwen2.5-VL model folder or hub name, run here.", rich_help_panel=_MODEL
-        ),
-    ] = None,
-    vllm_model: Annotated[
-        str | None,
-        typer.Option(
-            help="Instead of an endpoint: a model run by vLLM in the job (--runner ray).", rich_help_panel=_MODEL
-        ),
-    ] = None,
-    revision: Annotated[
-        str | None,
-        typer.Option(help="State of the model; kept replies are only used for the same one.", rich_help_panel=_MODEL),
-    ] = None,
+    endpoint: Endpoint = None,
+    model: ModelName = None,
+    api_key_env: ApiKeyEnv = None,
+    local_model: LocalModel = None,
+    vllm_model: VLLMModel = None,
+    revision: Revision = None,
     prompt: Annotated[
         str | None,
         typer.Option(help="captions.v1 (short and long, default), caption_long.v1, caption_short.v1, or a file."),
@@ -67,28 +60,13 @@ def recaption(
         Path | None,
         typer.Option("--images", help="Read the images first: the folder that local urls are relative to."),
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder of kept replies, to share by runs; default: in the run folder.")
-    ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Requests in flight for each worker (8).", rich_help_panel=_MONEY)
-    ] = None,
-    requests_per_minute: Annotated[
-        float | None, typer.Option(help="Bound over all workers.", rich_help_panel=_MONEY)
-    ] = None,
-    tokens_per_minute: Annotated[
-        float | None, typer.Option(help="Bound over all workers, on average.", rich_help_panel=_MONEY)
-    ] = None,
-    prompt_price: Annotated[
-        float | None, typer.Option(help="Price of a million prompt tokens.", rich_help_panel=_MONEY)
-    ] = None,
-    completion_price: Annotated[
-        float | None, typer.Option(help="Price of a million completion tokens.", rich_help_panel=_MONEY)
-    ] = None,
-    money_limit: Annotated[
-        float | None,
-        typer.Option(help="Stop when so much is spent; what is done stays.", rich_help_panel=_MONEY),
-    ] = None,
+    cache: Cache = None,
+    concurrency: Concurrency = None,
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_minute: TokensPerMinute = None,
+    prompt_price: PromptPrice = None,
+    completion_price: CompletionPrice = None,
+    money_limit: MoneyLimit = None,
     runner: Runner = RunnerKind.in_process,
     workers: Workers = None,
     address: Address = None,
@@ -110,21 +88,23 @@ def recaption(
     """
     from jobs.launch import given, launch
 
-    prices = {"prompt": prompt_price, "completion": completion_price, "limit": money_limit}
-    for_endpoint = {
-        "model": model,
-        "api_key_env": api_key_env,
-        "concurrency": concurrency,
-        "requests_per_minute": requests_per_minute,
-        "tokens_per_minute": tokens_per_minute,
-        "price": prices if given(prices) else None,
-    }
     step = {
-        "backend": {**_backend(endpoint, local_model, vllm_model, for_endpoint), "revision": revision},
+        **model_values(
+            endpoint,
+            local_model,
+            vllm_model,
+            revision,
+            cache,
+            {"prompt": prompt_price, "completion": completion_price, "limit": money_limit},
+            model=model,
+            api_key_env=api_key_env,
+            concurrency=concurrency,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+        ),
         "prompt": prompt,
         "max_new_tokens": max_new_tokens,
         "max_repairs": max_repairs,
-        "cache": None if cache is None else str(cache.absolute()),
     }
     source, steps = _image_steps(images, images_root, {**step, "column": column})
     if write_instructions:
@@ -165,25 +145,3 @@ def _pair_steps(
     if "needs_instruction" in source_config_class(kind, "editmill recaption").model_fields:
         values = {**values, "needs_instruction": False}
     return {kind: values}, [{"write_instructions": step}]
-
-
-def _backend(
-    endpoint: str | None, local_model: str | None, vllm_model: str | None, for_endpoint: dict[str, Any]
-) -> dict[str, Any]:
-    from schemas.errors import ConfigError
-
-    places = {"--endpoint": endpoint, "--local-model": local_model, "--vllm-model": vllm_model}
-    if sum(place is not None for place in places.values()) != 1:
-        raise ConfigError(
-            ", ".join(places), list(places.values()), "exactly one must be given", "Choose where it runs."
-        )
-    if endpoint is None:
-        for name, value in for_endpoint.items():
-            if value is not None:
-                option = "--prompt-price, --completion-price, --money-limit" if name == "price" else f"--{name}"
-                raise ConfigError(option.replace("_", "-"), value, "belong to --endpoint", "Leave them out.")
-        kind, folder = ("vllm", vllm_model) if local_model is None else ("transformers", local_model)
-        return {"kind": kind, "model": folder}
-    if for_endpoint["model"] is None:
-        raise ConfigError("--model", None, "must be given with --endpoint", "Give the name that the endpoint lists.")
-    return {"kind": "openai", "url": endpoint, **for_endpoint}

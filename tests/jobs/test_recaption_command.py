@@ -154,6 +154,7 @@ def test_options_that_do_not_belong_are_refused(collection: Path, tmp_path: Path
         (("--endpoint", "http://one/v1", "--local-model", "m"), "exactly one must be given"),
         (("--endpoint", "http://one/v1"), "must be given with --endpoint"),
         (("--local-model", "m", "--money-limit", 3), "belong to --endpoint"),
+        (("--local-model", "m", "--model", "x"), "belongs to --endpoint"),
         (("--local-model", "m", "--write-instructions", "--column", "target"), "does not belong"),
     ):
         done = editmill("recaption", metadata, "--output", tmp_path / "run", *more)
