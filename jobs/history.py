@@ -10,8 +10,9 @@ from jobs.chain import Stage
 from jobs.report.counts import StageCounts
 from jobs.run_manifest import RunManifest, finished_run
 from jobs.run_records import RunRecords
+from pipelines.sources.packed_shards import PackedShards
 from schemas.errors import EditmillError
-from schemas.manifest import StepHistory
+from schemas.manifest import StepHistory, read_manifest
 
 _NAMES = (
     "path paths also root image_root index_folder folder cache_folder marks url api_key_env device "
@@ -26,7 +27,7 @@ business but their owner's."""
 def history_of(
     config: Mapping[str, Any], stages: Sequence[Stage], counts: Sequence[StageCounts]
 ) -> tuple[StepHistory, ...]:
-    """The source and the steps of this pipeline, and of the runs that it reads.
+    """The source and the steps of this pipeline, and of the runs or the packed shards that it reads.
 
     Args:
         config: the resolved pipeline config, as JSON has it.
@@ -51,6 +52,8 @@ def _joined(config: Mapping[str, Any], told: Sequence[_Told]) -> tuple[StepHisto
         StepHistory(name=name, version=version, rows_in=rows_in, kept=kept, rejected=rejected, config=_decisive(one))
         for (name, version, rows_in, kept, rejected), one in zip(told, configs, strict=True)
     ]
+    if source == PackedShards.name:
+        return (*_of_shards(Path(values["path"])), *steps)
     if source != RunRecords.name:
         return tuple(steps)
     earlier = [_of_run(Path(run)) for run in (values["path"], *values["also"])]
@@ -68,6 +71,23 @@ def _of_run(folder: Path) -> tuple[StepHistory, ...] | None:
         return None
     told = [(stage.name, stage.version, stage.rows_in, stage.kept, stage.rejected) for stage in manifest.stages]
     return _joined(manifest.config, told)
+
+
+def _of_shards(folder: Path) -> tuple[StepHistory, ...]:
+    """The history of the samples in a packed folder, its packing included; nothing where it does not stand any more."""
+    try:
+        manifest = read_manifest(folder)
+    except EditmillError:
+        return ()
+    packing = StepHistory(
+        name="pack",
+        version=manifest.manifest_version,
+        rows_in=manifest.rows_in,
+        kept=manifest.kept,
+        rejected=manifest.rejected,
+        config=manifest.config,
+    )
+    return (*(manifest.history or ()), packing)
 
 
 def _decisive(value: Any) -> Any:
