@@ -23,8 +23,8 @@ def messages(request: Request, max_side: int) -> list[dict[str, Any]]:
     Raises:
         RowRejected: as `schemas.images.decode_image`.
     """
-    said = [{"role": "system", "content": request.system}] if request.system else []
-    said.append({"role": "user", "content": [_part(part, max_side) for part in request.parts]})  # type: ignore[dict-item]
+    said: list[dict[str, Any]] = [{"role": "system", "content": request.system}] if request.system else []
+    said.append({"role": "user", "content": [_part(part, max_side) for part in request.parts]})
     for reply, answer in request.turns:
         said += [{"role": "assistant", "content": reply}, {"role": "user", "content": answer}]
     return said

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import httpx
 
@@ -34,20 +36,22 @@ class OpenAIEndpoint:
         address = f"{self._config.url}/models"
         self._check_key()
         try:
-            response = httpx.get(address, headers=self._headers(), timeout=self._config.timeout_s)
-        except httpx.RequestError as error:
+            status, data = _in_own_thread(self._get(address))
+        except (httpx.RequestError, TimeoutError, PermanentError) as error:
             raise InputError(
                 "backend.url",
                 self._config.url,
                 f"does not answer ({described(error)})",
                 "Start the server, or correct the address.",
             ) from error
-        self._check_access(response.status_code)
+        self._check_access(status)
         if not self._config.check_model:
             return
         try:
-            listed = [str(entry["id"]) for entry in response.raise_for_status().json()["data"]]
-        except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
+            if status != httpx.codes.OK:
+                raise ValueError(f"it answered {status}")
+            listed = [str(entry["id"]) for entry in json.loads(data)["data"]]
+        except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 "backend.url",
                 address,
@@ -79,9 +83,7 @@ class OpenAIEndpoint:
                 endpoint that went away must not be told as a fault of the rows.
             EditmillError: of the watcher.
         """
-        # In a thread of its own, because the caller's may already run an event loop (a notebook, an actor).
-        with ThreadPoolExecutor(max_workers=1) as own_thread:
-            results = own_thread.submit(asyncio.run, self._ask_all(requests, watcher)).result()
+        results = _in_own_thread(self._ask_all(requests, watcher))
         gone = [result for result in results if isinstance(result, RowRejected) and result.reason == _UNREACHABLE]
         if gone and len(gone) == len(results):
             raise InputError(
@@ -177,6 +179,15 @@ class OpenAIEndpoint:
             raise PermanentError("endpoint_refused", f"the endpoint answered {status}: {excerpt(data)}")
         return parse_completion(data)
 
+    async def _get(self, address: str) -> tuple[int, bytes]:
+        """Status and body, within `timeout_s` however slowly they come."""
+        async with (
+            asyncio.timeout(self._config.timeout_s),
+            httpx.AsyncClient(headers=self._headers(), timeout=self._config.timeout_s) as client,
+            client.stream("GET", address) as response,
+        ):
+            return response.status_code, await self._read(response)
+
     async def _read(self, response: httpx.Response) -> bytes:
         most = self._config.max_reply_bytes
         data = bytearray()
@@ -210,6 +221,13 @@ class OpenAIEndpoint:
 
 
 _JSON = {"Content-Type": "application/json"}
+Result = TypeVar("Result")
+
+
+def _in_own_thread(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run `work` in a thread of its own, because the caller's may already run an event loop (a notebook, an actor)."""
+    with ThreadPoolExecutor(max_workers=1) as own_thread:
+        return own_thread.submit(asyncio.run, work).result()
 
 
 async def _admitted(watcher: Watcher) -> None:

@@ -43,6 +43,8 @@ class Endpoint:
     """Image bytes -> what a good answer says of that one."""
     key: str | None = None
     """The only key accepted, if any."""
+    listing_drips: bool = False
+    """Whether GET /models never comes to its end."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     images: list[bytes] = field(default_factory=list)
     attempts: Counter[bytes] = field(default_factory=Counter)
@@ -91,6 +93,8 @@ def serve(**settings: Any) -> Iterator[Endpoint]:
         def do_GET(self) -> None:
             if endpoint.key and self.headers.get("Authorization") != f"Bearer {endpoint.key}":
                 self.answer(401, b"{}")
+            elif self.path == "/v1/models" and endpoint.listing_drips:
+                self.drip("drip_body")
             elif self.path == "/v1/models":
                 self.answer(200, b'{"object": "list", "data": [{"id": "tiny-vlm"}]}')
             else:

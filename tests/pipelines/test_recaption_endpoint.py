@@ -157,6 +157,8 @@ def test_preflight_says_what_is_wrong_before_any_row(monkeypatch: pytest.MonkeyP
         step(closed).preflight()
     with pytest.raises(InputError, match="does not answer any more"):
         step(closed)(rows(picture(0), picture(1)))
+    with serve(listing_drips=True) as endpoint, pytest.raises(InputError, match="does not answer"):
+        step(endpoint.url, timeout_s=0.5).preflight()
     with serve(key="secret") as endpoint:
         with pytest.raises(ConfigError, match="refuses access"):
             step(endpoint.url).preflight()
