@@ -28,8 +28,8 @@ from pipelines.step import StepResult
 from schemas.config import parse_config
 from schemas.errors import ConfigError, InputError, SchemaError
 from schemas.keys import pair_key
-from schemas.outcomes import OUTCOME
 from schemas.manifest import read_manifest
+from schemas.outcomes import OUTCOME
 from schemas.records import EDIT_PAIR, EDIT_SAMPLE
 
 
