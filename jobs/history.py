@@ -17,11 +17,11 @@ from schemas.manifest import StepHistory, read_manifest
 _NAMES = (
     "path paths also root image_root index_folder folder cache_folder marks url api_key_env device "
     "rows_per_partition bytes_per_partition batch_size concurrency requests_per_minute tokens_per_minute timeout_s "
-    "max_attempts backoff_s deadline_s check_model price"
+    "max_attempts backoff_s deadline_s check_model price cache contact account accelerator"
 )
 _PLACES = frozenset(_NAMES.split())
-"""Keys of configs that say where things lie, in which pieces or how fast; they decide no sample, and are nobody's
-business but their owner's."""
+"""Keys of configs that say where things lie, whose they are, in which pieces or how fast; they decide no sample, and are
+nobody's business but their owner's."""
 
 
 def history_of(
