@@ -46,6 +46,8 @@ EXAMPLE_ROWS = 20_000
 """They are looked for among so many rows at the beginning of the input."""
 
 
+FEW = 0.1
+"""Share of rows."""
 PIECE = 150_000
 """Rows that pass are fetched about so many at a time: a result is for a moment in memory more than once."""
 
@@ -130,17 +132,23 @@ class LaionParquet(Source[MetadataFilterConfig]):
 
     def _read(self, rows: RowRanges, known: Mapping[str, ColumnStatistics], is_first: bool) -> StepResult:
         chain = rules(self.config, rows.columns, rows.path, rows.through_arrow, known)
+        # First what one column tells. Where few rows are left by it, the rest is told as they are fetched; where many
+        # are, it is counted before, so that no text is fetched of rows that fail.
         quick = _quick(chain, rows.columns)
-        failed = _count(rows, chain, quick)
+        known_rules = min(quick, _of_one_column(chain))
+        failed = _count(rows, chain, 0, known_rules)
         before = sum(failed.values())
+        if rows.rows - before > FEW * rows.rows:
+            failed |= _count(rows, chain, known_rules, quick)
+            known_rules, before = quick, sum(failed.values())
         records, unreadable, passing = [], [], 0
         for part in rows.parts(-(-(rows.rows - before) // PIECE)):
-            table = _passing(part, chain, quick)
+            table = _passing(part, chain, known_rules)
             passing += table.num_rows
-            late = table[CODE].filter(pc.not_equal(table[CODE], -1)).to_pylist()
-            for code in late:
-                failed[code] = failed.get(code, 0) + 1
-            kept = table.filter(pc.equal(table[CODE], -1)) if late else table
+            passes = pc.equal(table[CODE], -1)
+            for late in pc.value_counts(table[CODE].filter(pc.invert(passes))).to_pylist():
+                failed[late["values"]] = failed.get(late["values"], 0) + late["counts"]
+            kept = table if sum(failed.values()) == before else table.filter(passes)
             kept, bad = split_unreadable(kept.drop_columns([CODE]))
             records.append(as_records(kept))
             unreadable.append(unreadable_outcomes(self.name, self.version, bad))
@@ -162,12 +170,12 @@ class LaionParquet(Source[MetadataFilterConfig]):
         return StepResult(unique.kept, pa.concat_tables(rejected), {name: n for name, n in counted.items() if n})
 
     def _failing(self, rows: RowRanges, chain: list[Rule], is_first: bool) -> pa.Table:
-        """The rejected rows that are written: all, or the first few of each rule at the beginning of a file."""
+        """The rejected rows that are written: all, or the first few of each rule at the beginning of the input."""
         examples = self.config.outcomes == "examples"
         shown = {*bounded_columns(self.config), "url", "caption", "width", "height"}
         names = [name for name in rows.columns.names if name in shown]
         used = {rows.columns.names[name] for name in names}.union(*(rule.columns for rule in chain))
-        select = f'{code_sql(chain)} AS "{CODE}", {_selected(rows, names)}'
+        select = f'{code_sql(chain)} AS "{CODE}", {_selected(rows, names, "<> -1")}'
         if examples and not is_first:
             return pa.table({CODE: pa.array([], pa.int32())})
         among = rows.first(EXAMPLE_ROWS) if examples else rows
@@ -215,28 +223,38 @@ def _quick(chain: list[Rule], columns: FileColumns) -> int:
     return sum(not slow.intersection(rule.columns) for rule in chain)
 
 
-def _count(rows: RowRanges, chain: list[Rule], quick: int) -> dict[int, int]:
-    """Quick rule -> rows of which it is the first that they fail. Reads neither addresses nor captions."""
-    if not quick:
+def _of_one_column(chain: list[Rule]) -> int:
+    """How many rules, from the first, use the column of the first and no other."""
+    return next((place for place, rule in enumerate(chain) if rule.columns != chain[0].columns), len(chain))
+
+
+def _count(rows: RowRanges, chain: list[Rule], first: int, stop: int) -> dict[int, int]:
+    """Rule -> rows of which it is the first that they fail, for the rules [first, stop)."""
+    if first == stop:
         return {}
-    used = sorted({column for rule in chain[:quick] for column in rule.columns})
-    found = query(rows, f"{code_sql(chain[:quick])} AS code, count(*) AS number", [], used, "GROUP BY code")
+    used = sorted({column for rule in chain[:stop] for column in rule.columns})
+    select = f"{code_sql(chain[:stop], first)} AS code, count(*) AS number"
+    found = query(rows, select, [rule.passes for rule in chain[:first]], used, "GROUP BY code")
     return {row["code"]: row["number"] for row in found.to_pylist() if row["code"] != -1}
 
 
-def _passing(rows: RowRanges, chain: list[Rule], quick: int) -> pa.Table:
-    """The rows that pass the quick rules, with what becomes of them by the others."""
+def _passing(rows: RowRanges, chain: list[Rule], known: int) -> pa.Table:
+    """The rows that pass the first `known` rules, with what becomes of them by the others."""
     names = list(rows.columns.names)
     used = {rows.columns.names[name] for name in names}.union(*(rule.columns for rule in chain))
-    select = f'{code_sql(chain, quick)} AS "{CODE}", {_selected(rows, names)}'
-    return query(rows, select, [rule.passes for rule in chain[:quick]], sorted(used))
+    select = f'{code_sql(chain, known)} AS "{CODE}", {_selected(rows, names, "= -1")}'
+    return query(rows, select, [rule.passes for rule in chain[:known]], sorted(used))
 
 
-def _selected(rows: RowRanges, names: Sequence[str]) -> str:
-    """The columns `names` of an `ImageRecord`, and the key where SQL can make it."""
+def _selected(rows: RowRanges, names: Sequence[str], code: str) -> str:
+    """The columns `names` of an `ImageRecord`, and the key where SQL can make it.
+
+    Args:
+        code: comparison with `CODE` that tells the rows whose keys are wanted; hashing costs more than reading.
+    """
     columns = [f"{rows.columns.sql(rows.columns.names[name])} AS {name_literal(name)}" for name in names]
     key = None if rows.through_arrow else key_sql(rows.columns)
-    return ", ".join(columns if key is None else [f"{key} AS key", *columns])
+    return ", ".join(columns if key is None else [f'CASE WHEN "{CODE}" {code} THEN {key} END AS key', *columns])
 
 
 def _unique(source: LaionParquet, table: pa.Table) -> StepResult:
