@@ -20,8 +20,8 @@ _NAMES = (
     "max_attempts backoff_s deadline_s check_model price cache contact account accelerator"
 )
 _PLACES = frozenset(_NAMES.split())
-"""Keys of configs that say where things lie, whose they are, in which pieces or how fast; they decide no sample, and are
-nobody's business but their owner's."""
+"""Keys of configs that say where things lie, whose they are, in which pieces or how fast; they decide no sample, and
+are nobody's business but their owner's."""
 
 
 def history_of(
