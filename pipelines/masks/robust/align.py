@@ -57,6 +57,8 @@ class Motion:
         residual_before, residual_after: trimmed mean of the band-passed absolute difference, in grey levels, without
             and with the motion found.
         accepted: whether the motion is to be applied.
+        mismatch: the residual that is left, as a share of the target's own band where its gradients are strong: 0 for
+            the same drawing, near 1 for another scene.
     """
 
     matrix: Matrix
@@ -65,6 +67,7 @@ class Motion:
     residual_before: float
     residual_after: float
     accepted: bool
+    mismatch: float
 
 
 def estimate_motion(reference: Pixels, target: Pixels) -> Motion:
@@ -75,8 +78,10 @@ def estimate_motion(reference: Pixels, target: Pixels) -> Motion:
     first, second = (_band(image, size) for image in (reference, target))
     places, jacobian = _strong_gradients(second)
     before = _residual(first, second, places)
+    strength = max(float(np.mean(np.abs(second[places]))), 1e-3) if places[0].size else 1e-3
     start = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    still = Motion(_in_pixels(start, size, (width, height)), (0.0, 0.0), (1.0, 1.0), before, before, False)
+    unmoved = before / strength
+    still = Motion(_in_pixels(start, size, (width, height)), (0.0, 0.0), (1.0, 1.0), before, before, False, unmoved)
     if before < 0.05 or len(places[0]) < 64:
         return still
     best, least = start, before
@@ -104,7 +109,8 @@ def estimate_motion(reference: Pixels, target: Pixels) -> Motion:
         and float(np.abs(shift).max()) <= _LARGEST_SHIFT * max(height, width)
         and float(np.abs(matrix[:, :2] - np.eye(2)).max()) <= _LARGEST_SCALE
     )
-    return Motion(matrix, (float(shift[0]), float(shift[1])), scale, before, least, accepted)
+    left = least / strength if accepted else unmoved
+    return Motion(matrix, (float(shift[0]), float(shift[1])), scale, before, least, accepted, left)
 
 
 def apply_motion(reference: Pixels, motion: Motion) -> tuple[Pixels, Mask]:
