@@ -15,9 +15,9 @@ from jobs.chain import over_partitions
 from jobs.config import PipelineConfig
 from jobs.pipeline import RunReport, run_pipeline
 from jobs.places import check_places
+from jobs.planning.room import check_room
 from jobs.progress import progress_for
 from jobs.report.counts import counts_rows
-from jobs.room import check_room
 from schemas.config import parse_config
 
 NOTHING_KEPT = 1

@@ -16,17 +16,17 @@ from jobs.chain import Chain, over_partitions
 from jobs.commits import CommittedFile
 from jobs.config import PipelineConfig
 from jobs.event_log import EventLog
-from jobs.forecast_file import Deviation, deviations
 from jobs.history import history_of
 from jobs.marks_met import MarksMet, marks_met
 from jobs.model_costs import ModelCost, model_costs
 from jobs.observer import Observer
 from jobs.places import check_places
+from jobs.planning.forecast_file import Deviation, deviations
+from jobs.planning.room import check_room
 from jobs.progress import NoProgress, ProgressView
 from jobs.report.counts import StageCounts
 from jobs.report.mask_report import MASK_REPORT, has_masks, report_of_run
 from jobs.report.run_page import run_page
-from jobs.room import check_room
 from jobs.run_folder import RunFolder
 from jobs.run_manifest import RunManifest, read_run_manifest
 from jobs.runners.config import RunnerConfig

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from jobs.chain import Plan, Stage
 from jobs.commits import Commit, CommittedFile, Decision, Finished, read_commit, write_commit
-from jobs.forecast_file import PLAN_NAME
+from jobs.planning.forecast_file import PLAN_NAME
 from pipelines.step import StepResult
 from schemas.atomic import fingerprint, remove_partials, write_bytes
 from schemas.errors import InputError

@@ -10,8 +10,8 @@ import typer
 from jobs.commands.options import duration
 
 if TYPE_CHECKING:
-    from jobs.forecast import Forecast
-    from jobs.probe import Probe
+    from jobs.planning.forecast import Forecast
+    from jobs.planning.probe import Probe
 
 
 def plan(
@@ -41,10 +41,10 @@ def plan(
     from jobs.build import build_chain
     from jobs.chain import over_partitions
     from jobs.config import PipelineConfig
-    from jobs.forecast import forecast
-    from jobs.forecast_file import write_forecast
     from jobs.places import check_places
-    from jobs.probe import probe
+    from jobs.planning.forecast import forecast
+    from jobs.planning.forecast_file import write_forecast
+    from jobs.planning.probe import probe
     from schemas.config import parse_config, read_yaml
     from schemas.errors import InputError
 

@@ -17,7 +17,7 @@ from jobs.build import build_chain
 from jobs.chain import over_partitions
 from jobs.cli import app
 from jobs.config import PipelineConfig
-from jobs.probe import probe
+from jobs.planning.probe import probe
 from jobs.run_manifest import read_run_manifest
 from schemas.config import parse_config
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pair_files import editmill, write_config, write_pairs
 
-from jobs.forecast import StageProbe, forecast, wilson
+from jobs.planning.forecast import StageProbe, forecast, wilson
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))

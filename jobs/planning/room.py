@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from jobs.config import PipelineConfig
-from jobs.forecast_file import read_forecast
+from jobs.planning.forecast_file import read_forecast
 from schemas.errors import OutputError
 
 MARGIN = 1.1

@@ -14,7 +14,7 @@ from itertools import accumulate
 import pyarrow as pa
 
 from jobs.chain import Chain
-from jobs.forecast import StageProbe
+from jobs.planning.forecast import StageProbe
 from pipelines.dataset_step import DatasetStep
 from pipelines.source import Partition
 from pipelines.step import StepResult

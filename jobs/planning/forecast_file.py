@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from jobs.forecast import Forecast
+from jobs.planning.forecast import Forecast
 from jobs.report.counts import StageCounts
 from schemas.atomic import write_json
 from schemas.config import Config
