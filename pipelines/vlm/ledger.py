@@ -116,7 +116,8 @@ def _sums(folder: Path, but: str) -> dict[str, int]:
             value = json.loads(path.read_text())
         except (OSError, ValueError):
             continue
-        total.update({name: count for name, count in value.items() if isinstance(count, int)})
+        if isinstance(value, dict):
+            total.update({name: count for name, count in value.items() if isinstance(count, int)})
     return dict(total)
 
 

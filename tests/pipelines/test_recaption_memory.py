@@ -189,7 +189,8 @@ def test_two_ledgers_of_one_account_add_up(tmp_path: Path) -> None:
         "spent_millionths": 480,
     }
     two.enter(reply)
-    (tmp_path / "0bad.json").write_text("{")
+    for number, damaged in enumerate(("{", "[1]", "7", '{"requests": "x"}')):
+        (tmp_path / f"{number}bad.json").write_text(damaged)
     with pytest.raises(BudgetError):
         Ledger(tmp_path, "ours", price).check()
 
