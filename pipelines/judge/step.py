@@ -10,12 +10,10 @@ import pyarrow as pa
 from pipelines.judge.config import JudgeConfig
 from pipelines.judge.prompt import JudgePrompt, load_prompt
 from pipelines.judge.reading import read_scores
-from pipelines.step import Step, StepResult, set_column
-from pipelines.vlm.asker import Asker
+from pipelines.step import StepResult, set_column
+from pipelines.vlm.asking_step import AskingStep
 from pipelines.vlm.backend import Reply, Request
-from pipelines.vlm.backends import make_backend
 from pipelines.vlm.images import encoded_bytes
-from pipelines.vlm.prompt_files import Prompt
 from schemas.atomic import canonical_json
 from schemas.config import Config
 from schemas.errors import ConfigError, RowRejected
@@ -26,7 +24,7 @@ _SCORES = EDIT_SAMPLE.fields.field("judge_scores")
 _EVIDENCE = EDIT_SAMPLE.fields.field("judge_evidence")
 
 
-class Judge(Step[JudgeConfig]):
+class Judge(AskingStep[JudgeConfig, JudgePrompt]):
     """Shows the references and the target to a model, and adds its scores to `judge_scores`.
 
     Reasons: `judge_unparsed` (the reply holds no scores), `SCORE_too_low` (under the config's `least`),
@@ -38,33 +36,16 @@ class Judge(Step[JudgeConfig]):
     config_class: ClassVar[type[Config]] = JudgeConfig
     needs: ClassVar[tuple[str, ...]] = ("references", "target", "instruction")
     adds: ClassVar[pa.Schema] = pa.schema([_SCORES, _EVIDENCE])
-    holds_model: ClassVar[bool] = True
 
     def __init__(self, config: JudgeConfig) -> None:
-        """Load the prompt, which is small and decides the step's identity; the model is left to `setup`.
+        """Load the prompt.
 
         Raises:
             ConfigError, InputError: the prompt does not exist or breaks a rule; `least` names no score of it, or a
                 bound out of its range.
         """
-        super().__init__(config)
-        self._prompt: Prompt[JudgePrompt] = load_prompt(config.prompt)
-        self.asker: Asker = make_backend(config)
+        super().__init__(config, load_prompt(config.prompt))
         _check_least(config.least, self._prompt.file)
-
-    def identity(self) -> dict[str, Any]:
-        """Model, prompt by its hash, settings and bounds. Where the model runs, and how fast, decides nothing."""
-        values = self.config.decisive()
-        values["prompt"] = {"name": self._prompt.file.name, "sha256": self._prompt.sha256}
-        return {"step": self.name, "version": self.version, "config": values}
-
-    def preflight(self) -> None:
-        """As the backend's."""
-        self.asker.preflight()
-
-    def setup(self) -> None:
-        """As the backend's."""
-        self.asker.setup()
 
     def process(self, table: pa.Table) -> StepResult:
         """Judge every pair of the batch."""

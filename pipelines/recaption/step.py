@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 
 from pipelines.recaption.config import RecaptionConfig
 from pipelines.recaption.prompt import CaptionPrompt, load_prompt
 from pipelines.recaption.validation import read_captions
-from pipelines.step import Step, StepResult
-from pipelines.vlm.asker import Asker
+from pipelines.step import StepResult
+from pipelines.vlm.asking_step import AskingStep
 from pipelines.vlm.backend import Request
-from pipelines.vlm.backends import make_backend
 from pipelines.vlm.images import encoded_bytes
-from pipelines.vlm.prompt_files import Prompt
 from pipelines.vlm.rows import CAPTIONS, MODEL_TOKENS, append_captions, append_tokens, ask_about_rows, written_by
 from schemas.config import Config
 from schemas.errors import RowRejected, SchemaError
 from schemas.records import IMAGE_TYPE
 
 
-class Recaption(Step[RecaptionConfig]):
+class Recaption(AskingStep[RecaptionConfig, CaptionPrompt]):
     """Appends captions to `captions`. A reply that is no whole caption rejects its row, and is never stored."""
 
     name: ClassVar[str] = "recaption"
@@ -30,33 +28,16 @@ class Recaption(Step[RecaptionConfig]):
     config_class: ClassVar[type[Config]] = RecaptionConfig
     needs: ClassVar[tuple[str, ...]] = ("image",)
     adds: ClassVar[pa.Schema] = pa.schema([CAPTIONS, MODEL_TOKENS])
-    holds_model: ClassVar[bool] = True
 
     def __init__(self, config: RecaptionConfig) -> None:
-        """Load the prompt, which is small and decides the step's identity; the model is left to `setup`.
+        """Load the prompt.
 
         Raises:
             ConfigError, InputError: the prompt does not exist or breaks a rule.
         """
-        super().__init__(config)
+        super().__init__(config, load_prompt(config.prompt))
         # What this very step needs is the column its config names.
         vars(self)["needs"] = (config.column,)
-        self._prompt: Prompt[CaptionPrompt] = load_prompt(config.prompt)
-        self.asker: Asker = make_backend(config)
-
-    def identity(self) -> dict[str, Any]:
-        """Model, prompt by its hash, and generation settings. Where the model runs, and how fast, decides nothing."""
-        values = self.config.decisive()
-        values["prompt"] = {"name": self._prompt.file.name, "sha256": self._prompt.sha256}
-        return {"step": self.name, "version": self.version, "config": values}
-
-    def preflight(self) -> None:
-        """As the backend's."""
-        self.asker.preflight()
-
-    def setup(self) -> None:
-        """As the backend's."""
-        self.asker.setup()
 
     def process(self, table: pa.Table) -> StepResult:
         """Describe every image of the batch; rejected are those without image, and those without a whole caption.

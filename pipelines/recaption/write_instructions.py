@@ -9,12 +9,10 @@ import pyarrow as pa
 
 from pipelines.recaption.config import WriteInstructionsConfig
 from pipelines.recaption.instruction_prompt import InstructionPrompt, load_instruction_prompt, read_instruction
-from pipelines.step import Step, StepResult, set_column
-from pipelines.vlm.asker import Asker
+from pipelines.step import StepResult, set_column
+from pipelines.vlm.asking_step import AskingStep
 from pipelines.vlm.backend import Request
-from pipelines.vlm.backends import make_backend
 from pipelines.vlm.images import encoded_bytes
-from pipelines.vlm.prompt_files import Prompt
 from pipelines.vlm.rows import CAPTIONS, MODEL_TOKENS, append_captions, append_tokens, ask_about_rows, written_by
 from schemas.config import Config
 from schemas.errors import RowRejected
@@ -26,7 +24,7 @@ _INSTRUCTION = pa.field("instruction", pa.string())
 _EDIT_TYPE = EDIT_PAIR.fields.field("edit_type")
 
 
-class WriteInstructions(Step[WriteInstructionsConfig]):
+class WriteInstructions(AskingStep[WriteInstructionsConfig, InstructionPrompt]):
     """Writes `instruction`, and `edit_type` where the pair has none; the key stays as it was.
 
     Pairs that have an instruction go on untouched. Reasons: those of `read_instruction`, `reference_missing`,
@@ -38,31 +36,14 @@ class WriteInstructions(Step[WriteInstructionsConfig]):
     config_class: ClassVar[type[Config]] = WriteInstructionsConfig
     needs: ClassVar[tuple[str, ...]] = ("references", "target", "instruction")
     adds: ClassVar[pa.Schema] = pa.schema([_INSTRUCTION, _EDIT_TYPE, CAPTIONS, MODEL_TOKENS])
-    holds_model: ClassVar[bool] = True
 
     def __init__(self, config: WriteInstructionsConfig) -> None:
-        """Load the prompt, which is small and decides the step's identity; the model is left to `setup`.
+        """Load the prompt.
 
         Raises:
             ConfigError, InputError: the prompt does not exist or breaks a rule.
         """
-        super().__init__(config)
-        self._prompt: Prompt[InstructionPrompt] = load_instruction_prompt(config.prompt)
-        self.asker: Asker = make_backend(config)
-
-    def identity(self) -> dict[str, Any]:
-        """Model, prompt by its hash, and settings. Where the model runs, and how fast, decides nothing."""
-        values = self.config.decisive()
-        values["prompt"] = {"name": self._prompt.file.name, "sha256": self._prompt.sha256}
-        return {"step": self.name, "version": self.version, "config": values}
-
-    def preflight(self) -> None:
-        """As the backend's."""
-        self.asker.preflight()
-
-    def setup(self) -> None:
-        """As the backend's."""
-        self.asker.setup()
+        super().__init__(config, load_instruction_prompt(config.prompt))
 
     def process(self, table: pa.Table) -> StepResult:
         """Write the instructions that are missing in the batch."""
