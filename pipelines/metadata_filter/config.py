@@ -52,7 +52,8 @@ class MetadataFilterConfig(Config):
     from the beginning of the input, or a row for each."""
     rows_per_partition: int = Field(default=1_000_000, ge=1)
     """Row groups are read and committed together up to about this many rows; a local row group of more than twice as
-    many is cut."""
+    many is cut. Rows that are kept are in memory together, at about 1 KiB each while they are written: where most rows
+    are kept, take fewer."""
 
     @field_validator("paths", "languages", mode="before")
     @classmethod
