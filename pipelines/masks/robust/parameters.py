@@ -52,9 +52,10 @@ class RobustParameters(Config):
     """Where the directions of the images' edges agree less than this, and ..."""
     min_detail: float = Field(default=0.5, ge=-1.0, le=1.0)
     """... their detail correlates less than this even where it does best, they are no pair (`misaligned`)."""
-    redrawn_detail: tuple[float, float] = (0.85, 0.9)
-    """Where most of what is shown is where it was, but its detail correlates less than the first on the median and less
-    than the second even where it does best, all of the image was drawn anew (`global`)."""
+    redrawn_typical_detail: float = Field(default=0.85, ge=-1.0, le=1.0)
+    """Where most of what is shown is where it was, but its detail correlates less than this on the median, ..."""
+    redrawn_best_detail: float = Field(default=0.9, ge=-1.0, le=1.0)
+    """... and less than this even where it does best, all of the image was drawn anew (`global`)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> RobustParameters:

@@ -137,10 +137,10 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
         # An object replaced before a plain ground leaves no edge where it was either, but most of the image agrees.
         if elsewhere and agrees < _MOST_AGREES:
             return MaskStatus.MISALIGNED
-        typical, best = parameters.redrawn_detail
         same = alike.structure >= _SAME_STRUCTURE and alike.detailed >= _MOSTLY
-        redrawn = same and alike.typical_detail < typical and alike.best_detail < best
-        return MaskStatus.GLOBAL if redrawn else None
+        is_typical_lost = alike.typical_detail < parameters.redrawn_typical_detail
+        is_best_lost = alike.best_detail < parameters.redrawn_best_detail
+        return MaskStatus.GLOBAL if same and is_typical_lost and is_best_lost else None
 
     def grow(self, changed: Mask) -> Mask:
         """Closing over a share of the image's size."""
