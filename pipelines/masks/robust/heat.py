@@ -69,11 +69,11 @@ def measure_heat(
     """
     activity = local_activity(reference, target)
     signed = cv2.subtract(target, reference, dtype=cv2.CV_16S)
-    signed = cv2.GaussianBlur(signed * np.int16(_FINE), (5, 5), smoothing)
+    opponents = cv2.GaussianBlur(cv2.transform(signed, _FINE * _OPPONENTS), (5, 5), smoothing)
     # In halves of a grey level: 127 grey levels are far more than any noise.
     sizes = [
         np.asarray(cv2.convertScaleAbs(opponent, alpha=2.0 / _FINE), dtype=np.uint8)
-        for opponent in cv2.split(cv2.transform(signed, _OPPONENTS))
+        for opponent in cv2.split(opponents)
     ]
     noises = [levels / 2.0 for levels in noise_levels(sizes, activity, where)]
     factors = [(UNIT / 2.0 / np.maximum(noise, least_noise)).astype(np.float32) for noise in noises]
@@ -81,7 +81,7 @@ def measure_heat(
         np.asarray(cv2.multiply(size, cv2.LUT(activity, factor), dtype=cv2.CV_8U), dtype=np.uint8)
         for size, factor in zip(sizes, factors, strict=True)
     ]
-    heat = reduce(np.maximum, heats)
+    heat = np.asarray(reduce(cv2.max, heats), dtype=np.uint8)
     return Heat(heat, tuple(float(one[_QUIET]) for one in noises), tuple(float(one[_BUSY]) for one in noises))
 
 

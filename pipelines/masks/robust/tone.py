@@ -31,6 +31,8 @@ _LEAST_GAIN = 0.04
 _BLACK = 16.0
 """Cells up to this grey level in both images say nothing of tone."""
 _LEAST_CONTENT = 0.03
+_LEAST_DRIFT = 0.5
+"""In grey levels: less is no drift."""
 _HALVED = 0.7
 """Or lower the median disagreement to this share."""
 _GRADED = 0.45
@@ -78,13 +80,15 @@ def fit_tone(first: Cells, second: Cells) -> Tone:
     """The tone curves between the cells of a reference and of a target that lie on each other."""
     content = _content(first, second)
     before = disagreement(first, second)
+    plain = _share(before <= AGREES, content)
+    if plain > 1.0 - _LEAST_GAIN and float(np.median(before[content])) < _LEAST_DRIFT:
+        return Tone(np.zeros((3, 3)), 0.0, plain, plain, accepted=False, whole_image=False)
     near = content & (before <= _SLIGHT + _LEAST_REACH)
     curves = _fit(first[near][::2], second[near][::2]) if np.mean(near) >= _LEAST_CONTENT else np.zeros((3, 3))
     drift = _Curve.of(curves, first, second, content)
-    plain = _share(before <= AGREES, content)
     better = drift.explained >= plain + _LEAST_GAIN or (
         drift.explained >= plain
-        and drift.displacement > 0.5
+        and drift.displacement > _LEAST_DRIFT
         and float(np.median(drift.left[content])) <= _HALVED * float(np.median(before[content]))
     )
     accepted = better and drift.displacement <= _SLIGHT and _lost(before, drift.left, content) <= _MOST_LOST
