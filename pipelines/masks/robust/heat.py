@@ -81,7 +81,7 @@ def measure_heat(
         np.asarray(cv2.multiply(size, cv2.LUT(activity, factor), dtype=cv2.CV_8U), dtype=np.uint8)
         for size, factor in zip(sizes, factors, strict=True)
     ]
-    heat = np.asarray(reduce(cv2.max, heats), dtype=np.uint8)
+    heat = reduce(np.maximum, heats)
     return Heat(heat, tuple(float(one[_QUIET]) for one in noises), tuple(float(one[_BUSY]) for one in noises))
 
 
