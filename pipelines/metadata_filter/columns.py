@@ -39,10 +39,6 @@ class FileColumns:
     names: dict[str, str]
     types: dict[str, pa.DataType]
 
-    def type_of(self, column: str) -> pa.DataType:
-        """The file's type for an `ImageRecord` column."""
-        return self.types[self.names[column]]
-
     @property
     def plain(self) -> bool:
         """Whether SQL, whose names do not differ in case alone, can call every column by its own name."""

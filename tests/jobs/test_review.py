@@ -97,7 +97,7 @@ def test_bad_rows_are_rejected_with_the_note_and_the_masks_stay(masked: Path, pa
 
 
 def test_shards_are_reviewed_as_they_are(masked: Path, tmp_path: Path) -> None:
-    assert editmill("pack", masked, "--output", tmp_path / "shards").returncode == 0
+    assert editmill("pack", masked, "--output", tmp_path / "shards", cwd=tmp_path).returncode == 0
     first, *rest = keys(masked)
     marks = write_marks(tmp_path / "marks.jsonl", {"key": first, "mark": "bad"})
     done = editmill("masks", tmp_path / "shards", "--review", marks, "--output", tmp_path / "reviewed")
