@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,8 +106,9 @@ def run_on_ray(
             data = data.map_batches(_run_step, fn_args=(job, position, step), **tasks)
     data = data.map_batches(_finish, fn_args=(job,), **tasks)
     watch = CommitWatch(chain.plan, folder, before, WATCHED * cores, listener)
-    with watch.looking():
-        for row in data.iter_rows():
+    # Closed at once where an error ends it: Ray Data's threads must not outlive the session, or they end the process.
+    with watch.looking(), closing(iter(data.iter_rows())) as returned:
+        for row in returned:
             head: _Head = pickle.loads(row["head"])
             watch.tell(head.partition.name, (*head.found, *head.made))
             raise_error(row["error"])
