@@ -104,7 +104,7 @@ def test_pairs_get_instructions_and_go_on_to_masks_and_shards(tmp_path: Path) ->
         ("pack", tmp_path / "masked", "--output", tmp_path / "shards"),
         ("validate", tmp_path / "shards"),
     ):
-        done = editmill(*arguments)
+        done = editmill(*arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     packed = pa.concat_tables([pq.read_table(path) for path in sorted((tmp_path / "shards").rglob("edits-*.parquet"))])
     by_text = dict(zip(packed["instruction"].to_pylist(), packed["captions"].to_pylist(), strict=True))
