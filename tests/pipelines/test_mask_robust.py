@@ -229,3 +229,15 @@ def test_a_large_pair_gets_the_mask_of_the_small_one_at_its_own_size(height, wid
     small = edit.mask.shape
     assert found["shift"] == pytest.approx([shift[0] * width / small[1], shift[1] * height / small[0]], abs=0.5)
     assert pooled_iou(result.mask, truth) > 0.9
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 131072), (131072, 8), (16, 200000), (100, 20000), (8, 8)])
+def test_a_strip_of_any_length_gets_a_verdict(height, width):
+    reference = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    target = reference.copy()
+    target[:, width // 4 : width // 2] = 0
+    result = build(reference, target)
+    assert result.mask.shape == (height, width)
+    if max(height, width) > 8 and height < width:
+        assert result.status is MaskStatus.OK
+        assert result.edited_fraction == pytest.approx(0.25, abs=0.01)

@@ -13,10 +13,18 @@ import numpy as np
 
 from pipelines.masks.difference import Mask, Pixels
 
+_SHORTEST = 64
+"""Pixels that a working copy keeps along its shorter side, so that a long strip is still an image."""
+
 
 def working_factor(height: int, width: int, side: int) -> int:
-    """k >= 1: the largest whole factor that leaves `side` or more pixels along the square root of the area."""
-    return max(1, int(np.sqrt(height * width) / side))
+    """The k by which an image of `height` x `width` pixels is reduced.
+
+    Returns:
+        k >= 1: the largest whole factor that leaves at least `side` pixels along the square root of the area, and at
+        least 64 along the shorter side; 1 where none does.
+    """
+    return max(1, min(int(np.sqrt(height * width) / side), min(height, width) // _SHORTEST))
 
 
 def reduce_by(image: Pixels, factor: int) -> Pixels:
