@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.pictures import TerminalChoice, print_pictures
+from jobs.commands.pictures import MaxWeight, TerminalChoice, Weighting, print_pictures
 
 
 def peek(
@@ -30,12 +30,8 @@ def peek(
     output: Annotated[
         Path | None, typer.Option(help="Write the picture to this .png file too.", show_default=False)
     ] = None,
-    weighting: Annotated[
-        str, typer.Option(help="uniform, linear, exponential_root, logarithmic or quadratic_root.")
-    ] = "logarithmic",
-    max_weight: Annotated[
-        float | None, typer.Option(help="Cap of the weight; exponential_root needs one.", show_default=False)
-    ] = None,
+    weighting: Weighting = "logarithmic",
+    max_weight: MaxWeight = None,
     terminal: Annotated[
         TerminalChoice, typer.Option(help="Pictures in the terminal; none for text only.")
     ] = TerminalChoice.auto,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 _WIDEST = 160
 """Characters: wider terminals get pictures of this width, so that a screen holds more than one sample."""
 _NARROWEST = 16
+
+
+Weighting = Annotated[str, typer.Option(help="uniform, linear, exponential_root, logarithmic or quadratic_root.")]
+MaxWeight = Annotated[
+    float | None, typer.Option(help="Cap of the weight; exponential_root needs one.", show_default=False)
+]
 
 
 class TerminalChoice(StrEnum):

@@ -9,7 +9,7 @@ import typer
 
 from jobs.commands.masks import SizeMismatch
 from jobs.commands.options import mapping
-from jobs.commands.pictures import TerminalChoice, print_pictures
+from jobs.commands.pictures import MaxWeight, TerminalChoice, Weighting, print_pictures
 
 if TYPE_CHECKING:
     from jobs.samples.base import Samples
@@ -50,12 +50,8 @@ def preview(
     image_root: Annotated[
         Path | None, typer.Option(help="JSONL: folder of the images; by default the file's own.")
     ] = None,
-    weighting: Annotated[
-        str, typer.Option(help="uniform, linear, exponential_root, logarithmic or quadratic_root.")
-    ] = "logarithmic",
-    max_weight: Annotated[
-        float | None, typer.Option(help="Cap of the weight; exponential_root needs one.", show_default=False)
-    ] = None,
+    weighting: Weighting = "logarithmic",
+    max_weight: MaxWeight = None,
     steps: Annotated[bool, typer.Option(help="Show on the sheet and in the terminal how each mask came about.")] = True,
     output: Annotated[Path, typer.Option(help="Folder for the sheet and the page.")] = Path("preview"),
     terminal: Annotated[

@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-from page_visit import CARDS, Visit, launched, visited, write_page
+from page_visit import CARDS, Visit
 
 from pipelines.preview.page import page_identity
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_page(tmp_path_factory.mktemp("page"), CARDS)
-
-
-@pytest.fixture
-def visit(browser: Any, file: Path) -> Iterator[Visit]:
-    with visited(browser, file) as opened:
-        yield opened
 
 
 def test_the_keyboard_steps_marks_and_undoes(visit: Visit) -> None:
@@ -117,7 +98,7 @@ def test_a_marks_file_is_merged(visit: Visit, tmp_path: Path) -> None:
     assert marks[CARDS[4].key]["note"] == "second thoughts" and marks["f" * 32] == foreign
 
 
-def test_a_browser_that_stores_nothing_still_marks(browser: Any, file: Path) -> None:
+def test_a_browser_that_stores_nothing_still_marks(browser: Any, page_file: Path) -> None:
     context = browser.new_context()
     context.add_init_script(
         "for (const name of ['getItem', 'setItem']) Storage.prototype[name] = () => { throw new DOMException('no'); };"
@@ -125,7 +106,7 @@ def test_a_browser_that_stores_nothing_still_marks(browser: Any, file: Path) -> 
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.goto(f"file://{file}")
+    page.goto(f"file://{page_file}")
     page.keyboard.press("g")
     assert page.locator("article[data-marked=good]").count() == 1 and wrong == []
     assert "keeps nothing" in page.inner_text("#toast")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -13,31 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_visit import BLUE, CARDS, RED, STEPS, Visit, card, flat, launched, visited, write_page
+from page_visit import BLUE, CARDS, RED, STEPS, Visit, card, flat, visited, write_page
 from PIL import Image
 
 from pipelines.preview.card import Card, Pair, Panel
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_page(tmp_path_factory.mktemp("page"), CARDS)
-
-
-@pytest.fixture
-def visit(browser: Any, file: Path) -> Iterator[Visit]:
-    with visited(browser, file) as opened:
-        yield opened
-
-
-def test_the_file_names_no_resource_outside_itself(file: Path) -> None:
-    html = file.read_text(encoding="utf-8")
+def test_the_file_names_no_resource_outside_itself(page_file: Path) -> None:
+    html = page_file.read_text(encoding="utf-8")
     assert not re.search(r"""(?:src|href|srcset|action|poster)\s*=\s*["']?\s*(?:https?:|//)""", html)
     assert not re.search(r"url\(|@import|https?://", html)
 
@@ -59,7 +41,7 @@ def test_the_least_confident_comes_first_and_every_order_sorts(visit: Visit) -> 
     assert visit.shown() == [0, 3, 1, 4, 2], "a sample without the value is last either way round"
 
 
-def test_every_filter_shows_exactly_what_it_says(browser: Any, file: Path) -> None:
+def test_every_filter_shows_exactly_what_it_says(browser: Any, page_file: Path) -> None:
     asked = {
         "status=global": {1}, "status=global&status=ok": {0, 1, 2}, "source=two": {0}, "source=%28none%29": {2},
         "edit_type=style": {1, 4}, "recipe=seed": {3}, "confidence=0.3..0.7": {1, 3}, "confidence=..0.1": {4},
@@ -67,7 +49,7 @@ def test_every_filter_shows_exactly_what_it_says(browser: Any, file: Path) -> No
         f"text={CARDS[3].key[-9:]}": {3}, "mark=good": set(), "mark=unmarked": {0, 1, 2, 3, 4},
         "status=ok&confidence=0..1": {0}, "text=zebra": set(), "nonsense=1&sort=nonsense": {0, 1, 2, 3, 4},
     }  # fmt: skip
-    with visited(browser, file) as visit:
+    with visited(browser, page_file) as visit:
         for fragment, positions in asked.items():
             visit.page.evaluate("fragment => { location.hash = fragment; }", fragment)
             visit.page.wait_for_timeout(30)
@@ -132,8 +114,8 @@ def test_the_slider_follows_the_mouse_and_the_keyboard(visit: Visit) -> None:
     assert visit.page.get_attribute(f"{stage} input", "aria-valuetext") == "35 % reference"
 
 
-def test_the_slider_follows_a_finger(browser: Any, file: Path) -> None:
-    with visited(browser, file, "#slider=on", has_touch=True) as visit:
+def test_the_slider_follows_a_finger(browser: Any, page_file: Path) -> None:
+    with visited(browser, page_file, "#slider=on", has_touch=True) as visit:
         stage = visit.page.locator(f"#card-{visit.current()} .stage")
         box = stage.bounding_box()
         visit.page.touchscreen.tap(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.5)
