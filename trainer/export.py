@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from schemas.atomic import sync_folder
+from trainer.checkpoints.ema import ShardedEma
 from trainer.distributed import Ranks
-from trainer.ema import ShardedEma
 from unified_model.model import UnifiedEditModel
 
 EXPORT = "export"

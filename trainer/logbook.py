@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from schemas.atomic import write_bytes, writing
 from trainer.config import TrainConfig
-from trainer.loader import BadSample
+from trainer.data.loader import BadSample
 from trainer.run_folder import LOG, SKIPPED, TENSORBOARD
 from trainer.stages import PatternCount
 
@@ -70,7 +70,7 @@ class Logbook:
             return
         append_line(self._run / LOG, record)
         number = int(record["step"])
-        if number % self._config.log_every == 0 or number == self._config.steps:
+        if number % self._config.logging.every == 0 or number == self._config.steps:
             for name, value in record.items():
                 if isinstance(value, int | float) and name != "step":
                     self._board.add_scalar(f"train/{name}", value, number)
@@ -78,7 +78,7 @@ class Logbook:
             f"loss {record['loss']:.4f}  lr {record['learning_rate']:.2e}  {record['samples_per_second']:.2f} samples/s"
         )
         self._progress.update(self._task, completed=number, description=line)
-        if self._progress.disable and (number % self._config.log_every == 0 or number == self._config.steps):
+        if self._progress.disable and (number % self._config.logging.every == 0 or number == self._config.steps):
             self._console.print(f"step {number}/{self._config.steps}  {line}", highlight=False, soft_wrap=True)
 
     def skipped(self, step: int, samples: Sequence[BadSample]) -> None:

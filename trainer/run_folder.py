@@ -15,7 +15,7 @@ import yaml
 from schemas.atomic import write_bytes, writing
 from schemas.errors import ConfigError
 from schemas.folders import check_can_be_folder, check_holds_only
-from trainer.checkpoint import CHECKPOINTS, complete_checkpoints, read_progress
+from trainer.checkpoints.checkpoint import CHECKPOINTS, complete_checkpoints, read_progress
 from trainer.config import TrainConfig
 from trainer.distributed import Ranks
 from trainer.export import EXPORT

@@ -13,16 +13,17 @@ from transformers.utils import logging as transformers_logging
 
 from schemas.errors import ConfigError
 from schemas.masks import LATENT_STRIDE
-from trainer import checkpoint, run_folder
+from trainer import run_folder
+from trainer.checkpoints import checkpoint
+from trainer.checkpoints.ema import ShardedEma
 from trainer.config import TrainConfig
+from trainer.data.loader import MicroBatch, micro_batches, open_index
+from trainer.data.order import Order
+from trainer.data.shards import ShardIndex
 from trainer.distributed import Ranks
-from trainer.ema import ShardedEma
-from trainer.engine import Engine, build_engine
-from trainer.flow_matching import noised, sample_noise, sample_timesteps, velocity
-from trainer.loader import MicroBatch, micro_batches, open_index
-from trainer.order import Order
-from trainer.region_loss import error_map
-from trainer.shards import ShardIndex
+from trainer.loss.flow_matching import noised, sample_noise, sample_timesteps, velocity
+from trainer.loss.region_loss import error_map
+from trainer.optimization.engine import Engine, build_engine
 from trainer.stages import PatternCount, open_modules
 from unified_model.loading import load_for_inference
 from unified_model.model import UnifiedEditModel
@@ -74,7 +75,7 @@ class Session:
         # may round by alignment.
         features = self.model.features(batch.inputs.to(device, copy=True))
         noise = sample_noise(config.seed, batch.positions, latents.shape[1:]).to(device)
-        timesteps = sample_timesteps(config.seed, batch.positions, config.image_tokens, config.timestep).to(device)
+        timesteps = sample_timesteps(config.seed, batch.positions, config.data.image_tokens, config.timestep).to(device)
         prediction = self.engine(noised(latents, noise, timesteps), timesteps, features)
         return error_map(prediction, velocity(latents, noise))
 
@@ -95,7 +96,7 @@ class Session:
             config=self.config.identity(),
         )
         run = Path(self.config.output)
-        return checkpoint.save(run, self.engine, self.ema, progress, self.ranks, self.config.keep_last)
+        return checkpoint.save(run, self.engine, self.ema, progress, self.ranks, self.config.checkpoints.keep_last)
 
 
 def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session:
@@ -112,7 +113,7 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
     total = sum(parameter.numel() for parameter in model.core.parameters())
     model.tower.eval()
     model.core.train()
-    if config.gradient_checkpointing:
+    if config.engine.gradient_checkpointing:
         model.core.denoiser.transformer.enable_gradient_checkpointing()
     engine = build_engine(model.core, config, ranks)
     trainable = {name: value for name, value in model.core.named_parameters() if value.requires_grad}
@@ -129,7 +130,7 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
 def _load_model(config: TrainConfig) -> UnifiedEditModel:
     transformers_logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()
-    model = load_for_inference(config.model, dtype=DTYPES[config.dtype])
+    model = load_for_inference(config.model, dtype=DTYPES[config.engine.dtype])
     if model.codec.stride != LATENT_STRIDE:
         raise ConfigError(
             "model",
@@ -137,8 +138,11 @@ def _load_model(config: TrainConfig) -> UnifiedEditModel:
             f"its VAE has the stride {model.codec.stride}",
             f"Use one with {LATENT_STRIDE}, by which masks are pooled.",
         )
-    if config.resolution % model.size_multiple:
+    if config.data.resolution % model.size_multiple:
         raise ConfigError(
-            "resolution", config.resolution, f"must be a multiple of {model.size_multiple} for this model", "Change it."
+            "data.resolution",
+            config.data.resolution,
+            f"must be a multiple of {model.size_multiple} for this model",
+            "Change it.",
         )
     return model

@@ -21,15 +21,16 @@ import torch
 import yaml
 
 from schemas.errors import ConfigError, EditmillError
-from trainer import distributed, engine, run_folder
-from trainer.checkpoint import complete_checkpoints
+from trainer import distributed, run_folder
+from trainer.checkpoints.checkpoint import complete_checkpoints
 from trainer.config import TrainConfig, load_train_config
+from trainer.data.loader import MicroBatch
 from trainer.distributed import Ranks
 from trainer.errors import TrainingStopped
 from trainer.export import EXPORT, export
-from trainer.loader import MicroBatch
 from trainer.logbook import Logbook
-from trainer.reduction import LossReport, global_count, local_objective, report, sums
+from trainer.loss.reduction import LossReport, global_count, local_objective, report, sums
+from trainer.optimization import engine
 from trainer.session import Session, build
 
 OnStep = Callable[[dict[str, Any]], None]
@@ -133,7 +134,7 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
         if on_step is not None and ranks.is_first:
             on_step(record)
         stop = bool(ranks.sum(torch.tensor(float(asked_to_stop()))))
-        if stop or session.step % config.checkpoint_every == 0 or session.step == config.steps:
+        if stop or session.step % config.checkpoints.every == 0 or session.step == config.steps:
             session.save()
         if stop and session.step < config.steps:
             return True
@@ -166,11 +167,13 @@ def _count(session: Session, micro: list[MicroBatch], logbook: Logbook) -> float
     if all_bad:
         session.bad_samples += int(all_bad)
         logbook.skipped(session.step + 1, [sample for part in ranks.gather(bad) for sample in part])
-    if session.bad_samples > config.max_bad_samples or not count:
+    if session.bad_samples > config.data.max_bad_samples or not count:
         raise TrainingStopped(
             "bad samples",
             session.bad_samples,
-            f"more than max_bad_samples = {config.max_bad_samples}" if count else "no usable sample in a whole step",
+            f"more than data.max_bad_samples = {config.data.max_bad_samples}"
+            if count
+            else "no usable sample in a whole step",
             f"See {Path(config.output) / run_folder.SKIPPED}; run `editmill validate` on the shards.",
         )
     return float(count)
@@ -222,7 +225,7 @@ def parse_changes(changes: list[str]) -> dict[str, Any]:
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals or not key:
-            raise ConfigError("--set", change, "must be key=value", "For example --set learning_rate=1e-4.")
+            raise ConfigError("--set", change, "must be key=value", "For example --set optimizer.learning_rate=1e-4.")
         try:
             parsed[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:

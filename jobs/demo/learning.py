@@ -35,24 +35,20 @@ def train_config(model: Path, shards: Path, output: Path, steps: int, seed: int)
     """The demo's training run, as `editmill train` reads it."""
     return {
         "model": str(model),
-        "shards": [str(shards)],
         "output": str(output),
         "stage": "edit",
         # The stages leave most of a pretrained DiT frozen; this one is random, so all of it has to learn.
         "trainable": ["conditioner", "denoiser"],
-        "resolution": RESOLUTION,
+        "data": {"shards": [str(shards)], "resolution": RESOLUTION},
         "steps": steps,
         "batch_size": 8,
-        "learning_rate": 4e-3,
-        "warmup_steps": 10,
+        "optimizer": {"learning_rate": 4e-3, "warmup_steps": 10},
         "seed": seed,
-        "zero_stage": 2,
-        "dtype": "float32",
+        "engine": {"zero_stage": 2, "dtype": "float32"},
         "weighting": {"function": "logarithmic"},
         "ema": {"decay": 0.97},
-        "checkpoint_every": 50,
-        "keep_last": 1,
-        "log_every": 25,
+        "checkpoints": {"every": 50, "keep_last": 1},
+        "logging": {"every": 25},
     }
 
 

@@ -30,8 +30,8 @@ def test_the_full_config_names_every_key() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("learning_rat=1", "Did you mean 'learning_rate'"),
-        ("resolution=500", "multiple of 16"),
+        ("optimizer.learning_rat=1", "Did you mean 'learning_rate'"),
+        ("data.resolution=500", "multiple of 16"),
         ("weighting.function=cubic", "must be one of uniform"),
         ("weighting.function=exponential_root", "needs a cap"),
         ("stage=both", "must be one of align, edit"),
@@ -52,10 +52,10 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_changes_are_read_as_yaml() -> None:
-    changes = parse_changes(["steps=3", "ema.decay=0.5", "shards=[a, b]", "output=runs/x=y"])
-    assert changes == {"steps": 3, "ema.decay": 0.5, "shards": ["a", "b"], "output": "runs/x=y"}
+    changes = parse_changes(["steps=3", "ema.decay=0.5", "data.shards=[a, b]", "output=runs/x=y"])
+    assert changes == {"steps": 3, "ema.decay": 0.5, "data.shards": ["a", "b"], "output": "runs/x=y"}
     config = load_train_config(CONFIGS / "train-tiny-cpu.yaml", changes)
-    assert config.ema.decay == 0.5 and config.shards == ["a", "b"]
+    assert config.ema.decay == 0.5 and config.data.shards == ["a", "b"]
     with pytest.raises(EditmillError):
         parse_changes(["steps=[1"])
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainer.config import TimestepConfig
-from trainer.flow_matching import noised, sample_noise, sample_timesteps, shift_mu, velocity
+from trainer.loss.flow_matching import noised, sample_noise, sample_timesteps, shift_mu, velocity
 
 CONFIG = TimestepConfig()
 

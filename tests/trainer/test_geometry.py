@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.masks import max_pool
-from trainer.geometry import apply_to_image, apply_to_mask, choose_crop, latent_cells
+from trainer.data.geometry import apply_to_image, apply_to_mask, choose_crop, latent_cells
 
 
 def grid(height: int, width: int, cell: int) -> np.ndarray:

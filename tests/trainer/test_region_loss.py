@@ -9,8 +9,8 @@ import torch
 from schemas.masks import max_pool
 from schemas.weighting import WEIGHTINGS
 from trainer.config import WeightingConfig
-from trainer.reduction import global_count, local_objective, report, sums
-from trainer.region_loss import error_map, region_weights
+from trainer.loss.reduction import global_count, local_objective, report, sums
+from trainer.loss.region_loss import error_map, region_weights
 
 
 def weighting(name: str = "logarithmic", **changes: object) -> WeightingConfig:

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_data import config_for, edit_row, pack_rows, spoil
+from training_data import changed, config_for, edit_row, pack_rows, spoil
 
 from schemas.errors import ConfigError, EditmillError
-from trainer.checkpoint import complete_checkpoints
+from trainer.checkpoints.checkpoint import complete_checkpoints
+from trainer.checkpoints.ema import ShardedEma, decay_at
 from trainer.config import TrainConfig
-from trainer.ema import ShardedEma, decay_at
+from trainer.data.loader import micro_batches, open_index
 from trainer.errors import TrainingStopped
-from trainer.loader import micro_batches, open_index
 from trainer.train import train
 from unified_model.codec import LatentCodec
 from unified_model.loading import load_for_inference
@@ -52,15 +52,15 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("changes", [
-    {"zero_stage": 0, "weighting": {"normalise": "per_sample"}},
-    {"zero_stage": 1, "dtype": "bfloat16"},
-    {"zero_stage": 2, "gradient_accumulation": 2},
-    {"zero_stage": 3, "dtype": "bfloat16", "weighting": {"normalise": "per_batch"}},
+    {"engine": {"zero_stage": 0}, "weighting": {"normalise": "per_sample"}},
+    {"engine": {"zero_stage": 1, "dtype": "bfloat16"}},
+    {"engine": {"zero_stage": 2}, "gradient_accumulation": 2},
+    {"engine": {"zero_stage": 3, "dtype": "bfloat16"}, "weighting": {"normalise": "per_batch"}},
 ])  # fmt: skip
 def test_resumed_is_unbroken_to_the_last_bit(
     tiny_model: Path, shards: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    unbroken = config_for(tiny_model, shards, tmp_path / "unbroken", steps=7, checkpoint_every=3, **changes)
+    unbroken = config_for(tiny_model, shards, tmp_path / "unbroken", steps=7, checkpoints={"every": 3}, **changes)
     broken = unbroken.model_copy(update={"output": str(tmp_path / "broken")})
     train(unbroken)
 
@@ -79,7 +79,7 @@ def test_resumed_is_unbroken_to_the_last_bit(
 
 
 def test_sigterm_saves_and_the_run_goes_on(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
-    unbroken = config_for(tiny_model, shards, tmp_path / "unbroken", checkpoint_every=100)
+    unbroken = config_for(tiny_model, shards, tmp_path / "unbroken", checkpoints={"every": 100})
     stopped = unbroken.model_copy(update={"output": str(tmp_path / "stopped")})
     train(unbroken)
 
@@ -97,17 +97,17 @@ def test_sigterm_saves_and_the_run_goes_on(tiny_model: Path, shards: Path, tmp_p
 def test_a_finished_run_does_nothing_and_another_config_is_refused(
     tiny_model: Path, shards: Path, tmp_path: Path
 ) -> None:
-    config = config_for(tiny_model, shards, tmp_path / "run", steps=3, checkpoint_every=1, keep_last=2)
+    config = config_for(tiny_model, shards, tmp_path / "run", steps=3, checkpoints={"every": 1, "keep_last": 2})
     assert train(config).finished
     assert [path.name for path in complete_checkpoints(tmp_path / "run")] == ["step-000002", "step-000003"]
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     assert train(config).already_finished
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == files
     with pytest.raises(ConfigError, match="learning_rate"):
-        train(config.model_copy(update={"learning_rate": 1.0}))
+        train(changed(config, optimizer={"learning_rate": 1.0}))
     longer = train(config.model_copy(update={"steps": 4}))
     assert longer.step == 4 and not longer.already_finished
-    assert train(config.model_copy(update={"learning_rate": 1e-4}), restart=True).step == 3
+    assert train(changed(config, optimizer={"learning_rate": 1e-4}), restart=True).step == 3
     assert len(log(config)) == 3
 
 
@@ -146,7 +146,7 @@ def test_bad_samples_are_skipped_named_and_limited(tiny_model: Path, tmp_path: P
     lines = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
     assert {line["key"] for line in lines} == {rows[0]["key"], rows[1]["key"]}
     assert sum(line["samples"] for line in log(config)) == 6
-    strict = config_for(tiny_model, packed, tmp_path / "strict", batch_size=4, steps=2, max_bad_samples=1)
+    strict = config_for(tiny_model, packed, tmp_path / "strict", batch_size=4, steps=2, data={"max_bad_samples": 1})
     with pytest.raises(TrainingStopped, match="max_bad_samples"):
         train(strict)
 
@@ -184,7 +184,12 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_samples(
 
 def test_a_diverging_run_stops_before_it_is_saved(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
     config = config_for(
-        tiny_model, shards, tmp_path / "run", learning_rate=1e30, clip_norm=0.0, steps=20, checkpoint_every=20
+        tiny_model,
+        shards,
+        tmp_path / "run",
+        optimizer={"learning_rate": 1e30, "clip_norm": 0.0},
+        steps=20,
+        checkpoints={"every": 20},
     )
     with pytest.raises(TrainingStopped, match="is not finite"):
         train(config)
@@ -205,14 +210,16 @@ def test_two_runs_never_write_into_one_folder(tiny_model: Path, shards: Path, tm
 
 
 def test_the_learning_rate_warms_up_linearly(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
-    config = config_for(tiny_model, shards, tmp_path / "run", steps=4, warmup_steps=3, learning_rate=3e-4)
+    config = config_for(
+        tiny_model, shards, tmp_path / "run", steps=4, optimizer={"warmup_steps": 3, "learning_rate": 3e-4}
+    )
     train(config)
     assert [line["learning_rate"] for line in log(config)] == pytest.approx([1e-4, 2e-4, 3e-4, 3e-4])
 
 
 def test_the_average_follows_slowly_and_is_updated_once_a_step(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
     config = config_for(
-        tiny_model, shards, tmp_path / "run", steps=3, gradient_accumulation=2, checkpoint_every=1, keep_last=9
+        tiny_model, shards, tmp_path / "run", steps=3, gradient_accumulation=2, checkpoints={"every": 1, "keep_last": 9}
     )
     with pytest.MonkeyPatch.context() as patch:
         calls: list[int] = []

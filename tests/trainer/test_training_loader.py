@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from training_data import config_for, edit_row, pack_rows, png, spoil
+from training_data import changed, config_for, edit_row, pack_rows, png, spoil
 
 from schemas.errors import ConfigError, InputError, RowRejected, ShardError
 from schemas.images import encode_mask
 from schemas.manifest import read_manifest
 from trainer.config import TrainConfig
-from trainer.loader import BadSample, EditDataset, MicroBatch, decode, micro_batches, open_index
-from trainer.order import Order, epoch_order, step_positions
-from trainer.shards import EncodedSample, open_shards
+from trainer.data.loader import BadSample, EditDataset, MicroBatch, decode, micro_batches, open_index
+from trainer.data.order import Order, epoch_order, step_positions
+from trainer.data.shards import EncodedSample, open_shards
 from unified_model.model import UnifiedEditModel
 from unified_model.processor import EditProcessor
 
@@ -76,7 +76,7 @@ def test_worker_processes_keep_the_order(
 ) -> None:
     config = config_for(tiny_model, shards, tmp_path, batch_size=4, steps=3)
     plain = all_batches(config, processor, 0, 0, 1)
-    spread = all_batches(config.model_copy(update={"loader_workers": 2}), processor, 0, 0, 1)
+    spread = all_batches(changed(config, data={"workers": 2}), processor, 0, 0, 1)
     assert [batch.keys for batch in spread] == [batch.keys for batch in plain]
     assert all(torch.equal(ours.target, theirs.target) for ours, theirs in zip(spread, plain, strict=True))
 

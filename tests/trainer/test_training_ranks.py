@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 from training_data import config_for
 
+from trainer.checkpoints.ema import decay_at
 from trainer.config import TrainConfig
 from trainer.distributed import RENDEZVOUS
-from trainer.ema import decay_at
 from trainer.train import train
 from unified_model.model import UnifiedEditModel
 
@@ -49,9 +49,14 @@ def runs(tiny_model: Path, shards: Path, tmp_path_factory: pytest.TempPathFactor
     """Runs of two ranks: ZeRO 1, 2 and 3, and ZeRO 2 stopped by SIGTERM and started again. One process a rank for all
     of them, since starting one costs more than the training."""
     folder = tmp_path_factory.mktemp("ranks")
-    changes = {"steps": STEPS, "checkpoint_every": 1, "keep_last": STEPS, "batch_size": 1, "gradient_accumulation": 2}
+    changes = {
+        "steps": STEPS,
+        "checkpoints": {"every": 1, "keep_last": STEPS},
+        "batch_size": 1,
+        "gradient_accumulation": 2,
+    }
     configs = {
-        f"zero{stage}": config_for(tiny_model, shards, folder / f"zero{stage}", zero_stage=stage, **changes)
+        f"zero{stage}": config_for(tiny_model, shards, folder / f"zero{stage}", engine={"zero_stage": stage}, **changes)
         for stage in (1, 2, 3)
     }
     configs["stopped"] = configs["zero2"].model_copy(update={"output": str(folder / "stopped")})
@@ -135,7 +140,7 @@ def test_killed_and_started_again_gives_the_same_losses_to_the_last_bit(
     tiny_model: Path, shards: Path, tmp_path: Path, processes: int
 ) -> None:
     """SIGKILL to `editmill train` itself; the command is then given again."""
-    steps, often = 40, {"checkpoint_every": 4, "batch_size": 1, "zero_stage": 2}
+    steps, often = 40, {"checkpoints": {"every": 4}, "batch_size": 1, "engine": {"zero_stage": 2}}
     config = config_for(tiny_model, shards, tmp_path / "run", steps=steps, **often)
     text = json.dumps(config.as_json())
     (tmp_path / "config.yaml").write_text(text)

@@ -28,7 +28,10 @@ def build_engine(core: nn.Module, config: TrainConfig, ranks: Ranks) -> Engine:
     deepspeed = _import_deepspeed()
     parameters = [parameter for parameter in core.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        parameters,
+        lr=config.optimizer.learning_rate,
+        betas=config.optimizer.betas,
+        weight_decay=config.optimizer.weight_decay,
     )
     engine, *_ = deepspeed.initialize(
         model=core, optimizer=optimizer, config=engine_config(config, ranks.world), dist_init_required=False
@@ -42,9 +45,9 @@ def engine_config(config: TrainConfig, ranks: int) -> dict[str, Any]:
         "train_batch_size": config.global_batch(ranks),
         "train_micro_batch_size_per_gpu": config.batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation,
-        "gradient_clipping": config.clip_norm,
-        "bf16": {"enabled": config.dtype == "bfloat16"},
-        "zero_optimization": {"stage": config.zero_stage},
+        "gradient_clipping": config.optimizer.clip_norm,
+        "bf16": {"enabled": config.engine.dtype == "bfloat16"},
+        "zero_optimization": {"stage": config.engine.zero_stage},
         # A JSON optimizer would compile a fused kernel at the start; torch's own AdamW needs no compiler.
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
@@ -52,7 +55,7 @@ def engine_config(config: TrainConfig, ranks: int) -> dict[str, Any]:
 
 
 def backward(engine: Engine, objective: torch.Tensor, config: TrainConfig, ranks: Ranks) -> None:
-    """Accumulate the gradient of this micro-batch's part of the loss (`trainer.reduction.local_objective`)."""
+    """Accumulate the gradient of this micro-batch's part of the loss (`trainer.loss.reduction.local_objective`)."""
     engine.backward(objective * (ranks.world * config.gradient_accumulation))
 
 
@@ -66,7 +69,7 @@ def step(engine: Engine, config: TrainConfig) -> float | None:
         engine.step()
         return None
     # Without ZeRO in float32 the engine keeps no norm; the gradients are whole and averaged by now.
-    plain = config.zero_stage == 0 and config.dtype == "float32"
+    plain = config.engine.zero_stage == 0 and config.engine.dtype == "float32"
     gradients = [value.grad for value in engine.module.parameters() if plain and value.grad is not None]
     own = torch.nn.utils.get_total_norm(gradients) if gradients else None
     engine.step()
@@ -83,9 +86,9 @@ def set_learning_rate(engine: Engine, rate: float) -> None:
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
     """Linear warm-up to the peak over `warmup_steps`, then constant. `step` counts from 0."""
-    if step >= config.warmup_steps:
-        return config.learning_rate
-    return config.learning_rate * (step + 1) / config.warmup_steps
+    if step >= config.optimizer.warmup_steps:
+        return config.optimizer.learning_rate
+    return config.optimizer.learning_rate * (step + 1) / config.optimizer.warmup_steps
 
 
 def _import_deepspeed() -> Any:

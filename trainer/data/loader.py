@@ -20,10 +20,10 @@ from schemas.errors import ConfigError, InputError, RowRejected
 from schemas.images import decode_image, decode_mask
 from schemas.masks import LATENT_STRIDE, MaskStatus
 from trainer.config import TrainConfig
-from trainer.geometry import Image, apply_to_image, choose_crop, latent_cells
-from trainer.order import Order, step_positions
-from trainer.region_loss import region_weights
-from trainer.shards import EncodedSample, ShardIndex, open_shards, read_sample
+from trainer.data.geometry import Image, apply_to_image, choose_crop, latent_cells
+from trainer.data.order import Order, step_positions
+from trainer.data.shards import EncodedSample, ShardIndex, open_shards, read_sample
+from trainer.loss.region_loss import region_weights
 
 
 class Processor(Protocol):
@@ -94,7 +94,7 @@ class EditDataset(Dataset[tuple[int, Sample | BadSample]]):
     def __init__(self, index: ShardIndex, config: TrainConfig, processor: Processor) -> None:
         self._index = index
         self._processor = processor
-        self._resolution = config.resolution
+        self._resolution = config.data.resolution
         self._order = Order(config.seed, len(index))
 
     def __getitem__(self, position: int) -> tuple[int, Sample | BadSample]:
@@ -146,7 +146,7 @@ class Collate:
 
     def __call__(self, positions: Sequence[int], rows: Sequence[tuple[int, Sample | BadSample]]) -> MicroBatch:
         """`rows` as `EditDataset` gave them for `positions`."""
-        blank = _blank(self._config.resolution)
+        blank = _blank(self._config.data.resolution)
         samples = [blank if isinstance(row, BadSample) else row for _, row in rows]
         cells = [sample.cells for sample in samples]
         return MicroBatch(
@@ -169,9 +169,11 @@ def open_index(config: TrainConfig, ranks: int) -> ShardIndex:
 
     Raises:
         ConfigError: too few samples.
-        InputError, ShardError: as `trainer.shards.open_shards`.
+        InputError, ShardError: as `trainer.data.shards.open_shards`.
     """
-    index = open_shards([Path(folder) for folder in config.shards], set(config.mask_statuses), config.subsets)
+    index = open_shards(
+        [Path(folder) for folder in config.data.shards], set(config.data.mask_statuses), config.data.subsets
+    )
     needed = config.global_batch(ranks)
     if len(index) < needed:
         raise ConfigError(
@@ -191,13 +193,13 @@ def micro_batches(
     Every rank gets the same number of them.
     """
     batches = _Batches(index, config, processor, first_step, rank, ranks)
-    if not config.loader_workers:
+    if not config.data.workers:
         yield from (batches[number] for number in range(len(batches)))
         return
     yield from DataLoader(
         batches,
         batch_size=None,
-        num_workers=config.loader_workers,
+        num_workers=config.data.workers,
         # A fork of a process with threads (torch, CUDA) may hang; spawned processes start clean.
         multiprocessing_context=multiprocessing.get_context("spawn"),
         prefetch_factor=2,

@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 
 from schemas.atomic import sync_folder, write_json
 from schemas.errors import InputError
+from trainer.checkpoints.ema import ShardedEma
 from trainer.distributed import Ranks
-from trainer.ema import ShardedEma
-from trainer.engine import Engine
+from trainer.optimization.engine import Engine
 
 CHECKPOINTS = "checkpoints"
 COMPLETE = "complete.json"

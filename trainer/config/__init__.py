@@ -1,0 +1,22 @@
+"""The training config: one file for each of its sections, put together in `TrainConfig`."""
+
+from trainer.config.data import PATCH, DataConfig
+from trainer.config.loss import TimestepConfig, WeightingConfig
+from trainer.config.optimization import EngineConfig, OptimizerConfig
+from trainer.config.saving import CheckpointConfig, EmaConfig, LoggingConfig
+from trainer.config.train import TrainConfig, load_train_config, replace
+
+__all__ = [
+    "PATCH",
+    "CheckpointConfig",
+    "DataConfig",
+    "EmaConfig",
+    "EngineConfig",
+    "LoggingConfig",
+    "OptimizerConfig",
+    "TimestepConfig",
+    "TrainConfig",
+    "WeightingConfig",
+    "load_train_config",
+    "replace",
+]

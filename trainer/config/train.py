@@ -1,0 +1,126 @@
+"""`TrainConfig`: everything that decides a training run, in one YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from schemas.config import Config, parse_config, read_yaml
+from schemas.errors import ConfigError
+from trainer.config.data import DataConfig
+from trainer.config.loss import TimestepConfig, WeightingConfig
+from trainer.config.optimization import EngineConfig, OptimizerConfig
+from trainer.config.saving import CheckpointConfig, EmaConfig, LoggingConfig
+from trainer.stages import STAGES
+
+FREE_ON_RESUME = ("output", "steps", "checkpoints", "logging", "data.workers")
+"""Dotted fields that may differ when a run goes on: none of them changes what a step computes."""
+
+
+class TrainConfig(Config):
+    """A training run."""
+
+    model: str
+    """Folder of a unified editing model in the Hugging Face layout, as `UnifiedEditModel.save_pretrained` writes it, or
+    the export of an earlier run, whose averaged weights training then starts from."""
+    output: str
+    """The run's folder: config.yaml, log.jsonl, tensorboard/, checkpoints/, export/."""
+    stage: str = "edit"
+    """What trains: `align` (the VLM connector) or `edit` (both connectors and the attention and modulation of the
+    DiT's image branch). See `trainer.stages`."""
+    trainable: list[str] | None = None
+    """Module-path patterns that replace the stage's own, `*` standing for one path segment; null takes the stage's."""
+    data: DataConfig
+    """Which samples, and how they are read."""
+    steps: int = Field(ge=1)
+    """Optimizer steps of the whole run."""
+    batch_size: int = Field(default=1, ge=1)
+    """Samples of one forward pass on one rank."""
+    gradient_accumulation: int = Field(default=1, ge=1)
+    """Forward passes to an optimizer step. Global batch = batch_size x gradient_accumulation x ranks."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Decides the order of the samples, their noise and their timesteps."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """How the parameters are moved."""
+    engine: EngineConfig = EngineConfig()
+    """How model and optimizer lie in memory."""
+    weighting: WeightingConfig = WeightingConfig()
+    """Region weighting of the loss."""
+    timestep: TimestepConfig = TimestepConfig()
+    """Distribution of the noise level."""
+    ema: EmaConfig = EmaConfig()
+    """Moving average of the trainable parameters."""
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    """When checkpoints are written, and how many are kept."""
+    logging: LoggingConfig = LoggingConfig()
+    """What is written of each step."""
+
+    @field_validator("stage")
+    @classmethod
+    def _stage_known(cls, name: str) -> str:
+        if name not in STAGES:
+            raise ValueError(f"must be one of {', '.join(STAGES)}")
+        return name
+
+    @field_validator("trainable")
+    @classmethod
+    def _not_empty(cls, patterns: list[str] | None) -> list[str] | None:
+        if patterns is not None and not patterns:
+            raise ValueError("must hold at least one pattern, or be null")
+        return patterns
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The module-path patterns in force."""
+        return STAGES[self.stage].patterns if self.trainable is None else tuple(self.trainable)
+
+    def global_batch(self, ranks: int) -> int:
+        """Samples of one optimizer step on `ranks` ranks."""
+        return self.batch_size * self.gradient_accumulation * ranks
+
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must share with the run it goes on with: dotted field -> value."""
+        return {name: value for name, value in _flat(self.as_json()).items() if not _is_free(name)}
+
+
+def load_train_config(path: Path, changes: dict[str, Any] | None = None) -> TrainConfig:
+    """The training config in a YAML file.
+
+    Args:
+        changes: dotted keys (`weighting.function`) with values that replace the file's.
+
+    Raises:
+        InputError, ConfigError: as `schemas.config.read_yaml` and `parse_config`.
+    """
+    values = read_yaml(path)
+    for key, value in (changes or {}).items():
+        replace(values, key, value)
+    return parse_config(TrainConfig, values, str(path))
+
+
+def replace(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value at a dotted key, in place.
+
+    Raises:
+        ConfigError: a key on the way holds no mapping.
+    """
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = values.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}", inner, f"'{parent}' holds no mapping", "Correct the key.")
+        values = inner
+    values[last] = value
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _is_free(name: str) -> bool:
+    return any(name == free or name.startswith(f"{free}.") for free in FREE_ON_RESUME)

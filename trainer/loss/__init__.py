@@ -1,0 +1,1 @@
+"""The region-weighted flow-matching loss."""
