@@ -19,10 +19,11 @@ EXPORT = "export"
 
 
 @torch.no_grad()
-def export(run: Path, model: UnifiedEditModel, ema: ShardedEma, ranks: Ranks) -> Path:
-    """Write `export/raw` and `export/ema`, each the core with a card that names the base model. A collective.
+def export(run: Path, model: UnifiedEditModel, ema: ShardedEma | None, ranks: Ranks) -> Path:
+    """Write `export/raw` and, with a moving average, `export/ema`, each the core with a card that names the base model.
+    A collective.
 
-    `export/` appears once both are whole. Without ZeRO-3 the core holds the averaged weights afterwards: call it
+    `export/` appears once all of it is whole. Without ZeRO-3 the core holds the averaged weights afterwards: call it
     last.
 
     Returns:
@@ -34,10 +35,11 @@ def export(run: Path, model: UnifiedEditModel, ema: ShardedEma, ranks: Ranks) ->
         if ranks.is_first:
             shutil.rmtree(aside, ignore_errors=True)
             model.save_core(aside / "raw")
-        for name, value in ema.gather():
-            trainable[name].copy_(value)
-        if ranks.is_first:
-            model.save_core(aside / "ema")
+        if ema is not None:
+            for name, value in ema.gather():
+                trainable[name].copy_(value)
+            if ranks.is_first:
+                model.save_core(aside / "ema")
     if ranks.is_first:
         shutil.rmtree(final, ignore_errors=True)
         aside.replace(final)

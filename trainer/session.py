@@ -39,7 +39,7 @@ class Session:
         index: the samples.
         model: the whole model on this rank's device; its core is the engine's module.
         engine: the DeepSpeed engine.
-        ema: the moving average.
+        ema: the moving average, or None where the run keeps none.
         step: optimizer steps done.
         bad_samples: samples skipped so far, on all ranks.
         counts: what each pattern opened.
@@ -52,7 +52,7 @@ class Session:
     index: ShardIndex
     model: UnifiedEditModel
     engine: Engine
-    ema: ShardedEma
+    ema: ShardedEma | None
     step: int
     bad_samples: int
     counts: list[PatternCount]
@@ -91,7 +91,7 @@ class Session:
             step=self.step,
             position=self.step * self.config.global_batch(self.ranks.world),
             bad_samples=self.bad_samples,
-            ema_updates=self.ema.updates,
+            ema_updates=self.ema.updates if self.ema else 0,
             ranks=self.ranks.world,
             config=self.config.identity(),
         )
@@ -117,7 +117,7 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
         model.core.denoiser.transformer.enable_gradient_checkpointing()
     engine = build_engine(model.core, config, ranks)
     trainable = {name: value for name, value in model.core.named_parameters() if value.requires_grad}
-    ema = ShardedEma(trainable, ranks, config.ema.decay)
+    ema = ShardedEma(trainable, ranks, config.ema.decay) if config.averages else None
     order = Order(config.seed, len(index))
     session = Session(config, ranks, index, model, engine, ema, 0, 0, counts, total, order)
     if start.checkpoint is not None:

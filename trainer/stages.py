@@ -25,11 +25,13 @@ class Stage:
         purpose: one sentence for people.
         patterns: module paths inside the core, `*` standing for anything within one path segment. Every parameter of a
             module that matches trains; all others are frozen.
+        averages: whether a run keeps a moving average where its config does not say.
     """
 
     name: str
     purpose: str
     patterns: tuple[str, ...]
+    averages: bool = True
 
 
 _DOUBLE = "denoiser.transformer.transformer_blocks.*"
@@ -38,7 +40,12 @@ _SINGLE = "denoiser.transformer.single_transformer_blocks.*"
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("align", "Teach the VLM connector to speak to the frozen DiT.", ("conditioner.vlm_connector",)),
+        Stage(
+            "align",
+            "Teach the VLM connector to speak to the frozen DiT.",
+            ("conditioner.vlm_connector",),
+            averages=False,
+        ),
         Stage(
             "edit",
             "Train both connectors and the attention and modulation of the DiT's image branch.",

@@ -91,7 +91,9 @@ def _train(config: TrainConfig, on_step: OnStep | None, restart: bool, ranks: Ra
         if stopped:
             logbook.say(f"stopped at step {session.step} of {config.steps} and saved: start it again to go on")
         else:
-            logbook.say(f"done: {export(run, session.model, session.ema, ranks)}")
+            folder = export(run, session.model, session.ema, ranks)
+            held = "raw and averaged weights" if session.ema else "raw weights only, as the run keeps no moving average"
+            logbook.say(f"done: {folder} ({held})")
     return TrainResult(
         step=session.step,
         finished=not stopped,
@@ -123,7 +125,8 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
                 total = ranks.sum(torch.stack(parts).sum(dim=0))
                 _stop_unless_finite(session, total, micro, per_sample)
             norm = engine.step(session.engine, config)
-        session.ema.update()
+        if session.ema is not None:
+            session.ema.update()
         session.step += 1
         if norm is not None and not math.isfinite(norm):
             raise TrainingStopped(

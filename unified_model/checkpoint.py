@@ -3,7 +3,7 @@
 Three kinds are understood:
     a whole model, as `UnifiedEditModel.save_pretrained` writes it;
     a core (`UnifiedEditModel.save_core`): `conditioner/`, `transformer/` and a card naming the model it belongs to;
-    an export of a training run: `ema/` and `raw/`, each one of the two above.
+    an export of a training run: `raw/` and, where the run kept a moving average, `ema/`, each one of the two above.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from unified_model.card import CARD_NAME, CORE_PARTS, PARTS, read_card
 Weights = Literal["ema", "raw"]
 
 
-def checkpoint_folder(path: str | Path, weights: Weights = "ema") -> Path:
+def checkpoint_folder(path: str | Path, weights: Weights | None = None) -> Path:
     """The folder with a card that `path` stands for: itself, or its `ema/` or `raw/`.
+
+    Args:
+        weights: which of the two; None takes `ema/`, or `raw/` where there is no other.
 
     Raises:
         InputError: there is none.
@@ -28,12 +31,15 @@ def checkpoint_folder(path: str | Path, weights: Weights = "ema") -> Path:
         raise InputError("checkpoint", str(path), "does not exist", "Check the path.")
     if (folder / CARD_NAME).is_file():
         return folder
-    if (folder / weights / CARD_NAME).is_file():
-        return folder / weights
+    wanted = ("ema", "raw") if weights is None else (weights,)
+    for name in wanted:
+        if (folder / name / CARD_NAME).is_file():
+            return folder / name
+    places = " or ".join(f"{name}/{CARD_NAME}" for name in wanted)
     raise InputError(
         "checkpoint",
         str(path),
-        f"holds neither {CARD_NAME} nor {weights}/{CARD_NAME}",
+        f"holds no {CARD_NAME} and no {places}",
         "Give a model folder, or the export of a training run.",
     )
 

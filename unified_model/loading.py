@@ -16,7 +16,7 @@ __all__ = ["Weights", "load_for_inference"]
 
 def load_for_inference(
     path: str | Path,
-    weights: Weights = "ema",
+    weights: Weights | None = None,
     *,
     base: str | Path | None = None,
     dtype: torch.dtype = torch.float32,
@@ -25,7 +25,8 @@ def load_for_inference(
 
     Args:
         path: one of the three kinds of folder.
-        weights: which of an export's two to take; without meaning for the other kinds.
+        weights: which of an export's two to take, None the averaged ones where there are any; without meaning for the
+            other kinds.
         base: the whole model, where the card's path no longer holds.
 
     Raises:

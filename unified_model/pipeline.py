@@ -32,7 +32,7 @@ class UnifiedEditPipeline:
         cls,
         path: str | Path,
         *,
-        weights: Weights = "ema",
+        weights: Weights | None = None,
         base: str | Path | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",

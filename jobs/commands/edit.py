@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
+    from unified_model.checkpoint import Weights
+
 OUTPUT_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Suffix of the output -> Pillow's name of the format."""
 
@@ -45,7 +47,10 @@ def edit(
         int | None, typer.Option(min=16, help="Height of the result, a multiple of 16; by default the reference's.")
     ] = None,
     guidance: Annotated[float, typer.Option(min=0.0, help="Guidance, for a denoiser that embeds it.")] = 3.5,
-    weights: Annotated[WeightsChoice, typer.Option(help="Which weights of a training export.")] = WeightsChoice.ema,
+    weights: Annotated[
+        WeightsChoice | None,
+        typer.Option(help="Which weights of a training export; by default ema, or raw where it has no others."),
+    ] = None,
     base: Annotated[
         Path | None, typer.Option(help="Base model folder, where the one that the checkpoint names has moved.")
     ] = None,
@@ -71,7 +76,8 @@ def edit(
     check_can_be_folder(output.parent, "--output")
     references = [_read_reference(path) for path in image]
     edit_messages(instruction, len(references))
-    whole_model_of(checkpoint_folder(checkpoint, weights.value), base)
+    chosen: Weights | None = None if weights is None else weights.value
+    whole_model_of(checkpoint_folder(checkpoint, chosen), base)
     _quiet_libraries()
 
     import torch
@@ -84,9 +90,7 @@ def edit(
     dtype = torch.float32 if where == "cpu" else torch.bfloat16
     console = Console(stderr=True)
     with console.status("loading the model"):
-        pipeline = UnifiedEditPipeline.from_pretrained(
-            checkpoint, weights=weights.value, base=base, dtype=dtype, device=where
-        )
+        pipeline = UnifiedEditPipeline.from_pretrained(checkpoint, weights=chosen, base=base, dtype=dtype, device=where)
     with Progress(console=console) as bar:
         task = bar.add_task("denoising", total=steps)
         edited = pipeline(

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from training_data import changed, config_for, edit_row, pack_rows, spoil
 
-from schemas.errors import ConfigError, EditmillError
+from schemas.errors import ConfigError, EditmillError, InputError
 from trainer.checkpoints.checkpoint import complete_checkpoints
 from trainer.checkpoints.ema import ShardedEma, decay_at
 from trainer.config import TrainConfig
@@ -121,7 +121,7 @@ def test_a_half_written_checkpoint_is_not_taken(tiny_model: Path, shards: Path, 
 
 
 def test_the_export_edits_an_image_and_only_trainables_moved(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
-    config = config_for(tiny_model, shards, tmp_path / "run", stage="align", steps=3)
+    config = config_for(tiny_model, shards, tmp_path / "run", stage="align", steps=3, ema={"enabled": True})
     result = train(config)
     assert result.export is not None
     start = dict(UnifiedEditModel.from_pretrained(tiny_model).core.named_parameters())
@@ -134,6 +134,22 @@ def test_the_export_edits_an_image_and_only_trainables_moved(tiny_model: Path, s
     assert image.shape == (64, 64, 3)
     next_stage = config_for(result.export, shards, tmp_path / "next", steps=1)
     assert train(next_stage).finished
+
+
+def test_align_keeps_no_average_unless_asked_and_exports_raw_weights_only(
+    tiny_model: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_for(tiny_model, shards, tmp_path / "run", stage="align", steps=1)
+    assert not config.averages and config_for(tiny_model, shards, tmp_path / "run", stage="edit").averages
+    result = train(config)
+    assert "raw weights only" in capsys.readouterr().err
+    assert result.export is not None and result.checkpoint is not None
+    assert [path.name for path in result.export.iterdir()] == ["raw"]
+    assert not list(result.checkpoint.glob("ema*"))
+    raw = load_for_inference(result.export, "raw").core.state_dict()
+    assert same(load_for_inference(result.export).core.state_dict(), raw)
+    with pytest.raises(InputError, match="no ema/"):
+        load_for_inference(result.export, "ema")
 
 
 def test_bad_samples_are_skipped_named_and_limited(tiny_model: Path, tmp_path: Path) -> None:

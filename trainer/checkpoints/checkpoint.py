@@ -73,7 +73,7 @@ def read_progress(checkpoint: Path) -> Progress:
         ) from error
 
 
-def save(run: Path, engine: Engine, ema: ShardedEma, progress: Progress, ranks: Ranks, keep_last: int) -> Path:
+def save(run: Path, engine: Engine, ema: ShardedEma | None, progress: Progress, ranks: Ranks, keep_last: int) -> Path:
     """Write a checkpoint and delete the oldest ones beyond `keep_last`. A collective.
 
     Returns:
@@ -86,7 +86,8 @@ def save(run: Path, engine: Engine, ema: ShardedEma, progress: Progress, ranks: 
         aside.mkdir(parents=True)
     ranks.barrier()
     engine.save_checkpoint(str(aside), tag=ENGINE_TAG, save_latest=False, exclude_frozen_parameters=True)
-    save_file(ema.state(), aside / _ema_name(ranks.rank))
+    if ema is not None:
+        save_file(ema.state(), aside / _ema_name(ranks.rank))
     torch.save(_random_state(ranks), aside / _rank_name(ranks.rank))
     ranks.barrier()
     if ranks.is_first:
@@ -101,7 +102,7 @@ def save(run: Path, engine: Engine, ema: ShardedEma, progress: Progress, ranks: 
     return final
 
 
-def load(checkpoint: Path, engine: Engine, ema: ShardedEma, ranks: Ranks) -> Progress:
+def load(checkpoint: Path, engine: Engine, ema: ShardedEma | None, ranks: Ranks) -> Progress:
     """Bring engine, moving average and random states to where they stood. A collective.
 
     Raises:
@@ -112,7 +113,8 @@ def load(checkpoint: Path, engine: Engine, ema: ShardedEma, ranks: Ranks) -> Pro
     if loaded is None:
         raise InputError("checkpoint", str(checkpoint), "holds no engine state", "Delete it to go on from another.")
     try:
-        ema.load(load_file(checkpoint / _ema_name(ranks.rank)), progress.ema_updates)
+        if ema is not None:
+            ema.load(load_file(checkpoint / _ema_name(ranks.rank)), progress.ema_updates)
         _restore_random_state(torch.load(checkpoint / _rank_name(ranks.rank), weights_only=True), ranks)
     except OSError as error:
         raise InputError("checkpoint", str(checkpoint), f"is incomplete ({error})", "Delete it.") from error

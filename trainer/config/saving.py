@@ -10,6 +10,9 @@ from schemas.config import Config
 class EmaConfig(Config):
     """The exponential moving average of the trainable parameters."""
 
+    enabled: bool | None = None
+    """Whether the run keeps one; null leaves it to the stage, of which `align` keeps none. A run without one exports
+    its raw weights only."""
     decay: float = Field(default=0.999, ge=0.0, lt=1.0)
     """The share of the old average kept at each step once warm; at step s it is min((1 + s) / (10 + s), decay)."""
 

@@ -24,7 +24,7 @@ class TrainConfig(Config):
 
     model: str
     """Folder of a unified editing model in the Hugging Face layout, as `UnifiedEditModel.save_pretrained` writes it, or
-    the export of an earlier run, whose averaged weights training then starts from."""
+    the export of an earlier run, whose averaged weights (raw, where it has no others) training then starts from."""
     output: str
     """The run's folder: config.yaml, log.jsonl, tensorboard/, checkpoints/, export/."""
     stage: str = "edit"
@@ -75,6 +75,11 @@ class TrainConfig(Config):
     def patterns(self) -> tuple[str, ...]:
         """The module-path patterns in force."""
         return STAGES[self.stage].patterns if self.trainable is None else tuple(self.trainable)
+
+    @property
+    def averages(self) -> bool:
+        """Whether the run keeps a moving average."""
+        return STAGES[self.stage].averages if self.ema.enabled is None else self.ema.enabled
 
     def global_batch(self, ranks: int) -> int:
         """Samples of one optimizer step on `ranks` ranks."""
