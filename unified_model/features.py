@@ -1,8 +1,9 @@
 """What travels between the parts of the model.
 
 Shape legend, used in every file of this package:
-    B rows of a batch; N reference images over all rows (N >= B); L tokens of the VLM's prompt, padded; T SigLIP tokens
-    an image; S tokens of the conditioning, padded; C, h, w latent channels, height and width; D a width.
+    B rows of a batch; N reference images over all rows (a row may have several, or none; N may be 0); L tokens of the
+    VLM's prompt, padded; T SigLIP tokens an image; S tokens of the conditioning, padded; C, h, w latent channels,
+    height and width; D a width.
 """
 
 from __future__ import annotations

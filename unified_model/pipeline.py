@@ -56,9 +56,9 @@ class UnifiedEditPipeline:
         """Edit.
 
         Args:
-            references: (H, W, 3) uint8 RGB, upright; at least one.
+            references: (H, W, 3) uint8 RGB, upright; none makes an image from words alone.
             height, width: of the result, multiples of 16; the default is the first reference's size, shrunk to
-                `max_pixels` where it is larger and rounded to multiples of 16.
+                `max_pixels` where it is larger and rounded to multiples of 16. Without a reference both are needed.
             steps: Euler steps, at least 1.
             seed: of the starting noise, which is drawn on the CPU so that every device starts alike.
             guidance: distilled guidance scale, used only where the denoiser embeds one.
@@ -69,14 +69,14 @@ class UnifiedEditPipeline:
             (height, width, 3) uint8 RGB.
 
         Raises:
-            ConfigError: a side that is no multiple of 16, or fewer than one step.
-            InputError: no reference, an empty instruction, or an image of another shape.
+            ConfigError: a side that is missing or no multiple of 16, or fewer than one step.
+            InputError: an empty instruction, or an image of another shape.
         """
         model = self.model
         if steps < 1:
             raise ConfigError("steps", steps, "must be at least 1", "28 is usual.")
         inputs = model.processor([instruction], [list(references)]).to(model.device)
-        size = edit_size(references[0].shape[:2], model.size_multiple, max_pixels)
+        size = edit_size(references[0].shape[:2], model.size_multiple, max_pixels) if references else (0, 0)
         rows, columns = (height or size[0], width or size[1])
         for name, side in (("height", rows), ("width", columns)):
             if side < model.size_multiple or side % model.size_multiple:

@@ -30,25 +30,29 @@ class EditProcessor:
             token.content for token in vlm_processor.tokenizer.added_tokens_decoder.values() if token.special
         )
 
-    def prompt(self, instruction: str, references: int) -> str:
-        """The text of the prompt, with one image placeholder for each reference, ending where an answer would begin."""
-        refuse_special_tokens(instruction, self._special_tokens)
+    def prompt(self, instruction: str | None, references: int) -> str:
+        """The text of the prompt, with one image placeholder for each reference, ending where an answer would begin.
+
+        Args and errors as `unified_model.prompt.edit_messages`; a special token in the instruction is refused too.
+        """
+        if instruction is not None:
+            refuse_special_tokens(instruction, self._special_tokens)
         text: str = self.vlm_processor.apply_chat_template(
             edit_messages(instruction, references), tokenize=False, add_generation_prompt=True
         )
         return text
 
-    def __call__(self, instructions: Sequence[str], references: Sequence[Sequence[np.ndarray]]) -> EditInputs:
+    def __call__(self, instructions: Sequence[str | None], references: Sequence[Sequence[np.ndarray]]) -> EditInputs:
         """Inputs of the frozen towers for one batch.
 
         Args:
-            instructions: one a row, B >= 1.
+            instructions: one a row, B >= 1; None is a dropped instruction.
             references: the images of each row, in order; (H, W, 3) uint8 RGB, upright, of any sizes; rows may hold
-                different numbers of them.
+                different numbers of them, and none.
 
         Raises:
-            InputError: the lengths differ, a row has no reference, an image has another shape or type, or an
-                instruction is empty or holds a special token of the tokenizer.
+            InputError: the lengths differ, an image has another shape or type, or an instruction is empty or holds a
+                special token of the tokenizer.
         """
         if len(instructions) != len(references) or not instructions:
             raise InputError(
@@ -60,22 +64,35 @@ class EditProcessor:
         texts = [self.prompt(text, len(images)) for text, images in zip(instructions, references, strict=True)]
         images = [_checked(image) for row in references for image in row]
         vlm = self.vlm_processor(
-            text=texts, images=images, padding=True, padding_side="right", return_mm_token_type_ids=True,
+            text=texts, images=images or None, padding=True, padding_side="right", return_mm_token_type_ids=True,
             return_tensors="pt", input_data_format="channels_last",
         )  # fmt: skip
-        # Said outright, since three or four pixels could as well be channels.
-        siglip = self.siglip_processor(images=images, return_tensors="pt", input_data_format="channels_last")
         rows, positions = torch.nonzero(vlm["input_ids"] == self.vision_end_id, as_tuple=True)
         return EditInputs(
             input_ids=vlm["input_ids"],
             attention_mask=vlm["attention_mask"],
             mm_token_type_ids=vlm["mm_token_type_ids"],
-            pixel_values=vlm["pixel_values"],
-            image_grid_thw=vlm["image_grid_thw"],
-            siglip_pixels=siglip["pixel_values"],
+            pixel_values=vlm["pixel_values"] if images else torch.zeros(0, self._patch_width),
+            image_grid_thw=vlm["image_grid_thw"] if images else torch.zeros(0, 3, dtype=torch.long),
+            siglip_pixels=self._siglip_pixels(images),
             image_rows=rows,
             image_positions=positions,
         )
+
+    @property
+    def _patch_width(self) -> int:
+        """Values in one patch of the VLM: colours x frames x side x side."""
+        image_processor = self.vlm_processor.image_processor
+        return int(3 * image_processor.temporal_patch_size * image_processor.patch_size**2)
+
+    def _siglip_pixels(self, images: list[np.ndarray]) -> torch.Tensor:
+        if not images:
+            size = self.siglip_processor.size
+            return torch.zeros(0, 3, size["height"], size["width"])
+        # Said outright, since three or four pixels could as well be channels.
+        made = self.siglip_processor(images=images, return_tensors="pt", input_data_format="channels_last")
+        pixels: torch.Tensor = made["pixel_values"]
+        return pixels
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

@@ -15,20 +15,24 @@ from unified_model.features import EditFeatures
 WIDTHS = Widths(vlm=24, siglip=12, context=16, pooled=8)
 
 
+LENGTHS = (5, 9, 7)
+IMAGES = [(0, 2), (1, 1), (1, 6)]
+"""Row and position of each image; the last row has none."""
+
+
 def features(rows: list[int]) -> EditFeatures:
-    """Two rows, of 5 and 9 tokens, with one and two images of 4 tokens; only `rows`, padded to the longest of them."""
+    """Rows of `LENGTHS` tokens, with one, two and no images of 4 tokens; only `rows`, padded to the longest of them."""
     generator = torch.Generator().manual_seed(0)
-    states = torch.randn(2, 9, WIDTHS.vlm, generator=generator)
+    states = torch.randn(3, 9, WIDTHS.vlm, generator=generator)
     tokens = torch.randn(3, 4, WIDTHS.siglip, generator=generator)
-    length = max((5, 9)[row] for row in rows)
-    images = [(0, 0, 2), (1, 1, 1), (2, 1, 6)]  # image, row, position
-    chosen = [image for image in images if image[1] in rows]
+    length = max(LENGTHS[row] for row in rows)
+    chosen = [number for number, (row, _) in enumerate(IMAGES) if row in rows]
     return EditFeatures(
         vlm_states=states[rows, :length],
-        vlm_mask=torch.stack([torch.arange(length) < (5, 9)[row] for row in rows]),
-        siglip_tokens=tokens[[image for image, _, _ in chosen]],
-        image_rows=torch.tensor([rows.index(row) for _, row, _ in chosen]),
-        image_positions=torch.tensor([position for _, _, position in chosen]),
+        vlm_mask=torch.stack([torch.arange(length) < LENGTHS[row] for row in rows]),
+        siglip_tokens=tokens[chosen],
+        image_rows=torch.tensor([rows.index(IMAGES[number][0]) for number in chosen], dtype=torch.long),
+        image_positions=torch.tensor([IMAGES[number][1] for number in chosen], dtype=torch.long),
     )
 
 
@@ -38,10 +42,10 @@ def test_a_conditioner_keeps_the_contract(name: str, tmp_path: Path) -> None:
     conditioner = CONDITIONERS[name].fresh(WIDTHS)
     assert conditioner.name == name
     assert conditioner.widths == WIDTHS
-    together = conditioner(features([0, 1]))
-    assert together.tokens.shape[::2] == (2, WIDTHS.context)
-    assert together.pooled.shape == (2, WIDTHS.pooled)
-    for row in range(2):
+    together = conditioner(features([0, 1, 2]))
+    assert together.tokens.shape[::2] == (3, WIDTHS.context)
+    assert together.pooled.shape == (3, WIDTHS.pooled)
+    for row in range(3):
         alone = conditioner(features([row]))
         mask = torch.ones_like(together.tokens[row, :, 0], dtype=torch.bool)
         kept = together.tokens[row][mask if together.mask is None else together.mask[row]]
@@ -52,7 +56,7 @@ def test_a_conditioner_keeps_the_contract(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.safetensors"))
     loaded = load_conditioner(tmp_path)
     assert type(loaded) is CONDITIONERS[name]
-    assert torch.equal(loaded(features([0, 1])).tokens, together.tokens)
+    assert torch.equal(loaded(features([0, 1, 2])).tokens, together.tokens)
 
 
 def test_an_unknown_conditioner_is_refused(tmp_path: Path) -> None:

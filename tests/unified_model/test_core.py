@@ -26,16 +26,28 @@ def rows(tiny: UnifiedEditModel) -> list[list[np.ndarray]]:
 
 
 def test_a_padded_row_equals_the_row_alone(tiny: UnifiedEditModel, rows: list[list[np.ndarray]]) -> None:
-    latents = torch.randn(3, 16, 6, 10, generator=torch.Generator().manual_seed(0))
-    times = torch.tensor([0.1, 0.5, 1.0])
+    """Rows with one, two and three references, with words only, with references only, and with neither."""
+    instructions = [*INSTRUCTIONS, "A large old boat on the lake in the morning", None, None]
+    rows = [*rows, [], rows[0], []]
+    latents = torch.randn(6, 16, 6, 10, generator=torch.Generator().manual_seed(0))
+    times = torch.tensor([0.1, 0.5, 1.0, 0.7, 0.3, 0.9])
     with torch.no_grad():
-        together = tiny.core(latents, times, tiny.features(tiny.processor(INSTRUCTIONS, rows)))
+        together = tiny.core(latents, times, tiny.features(tiny.processor(instructions, rows)))
         assert together.shape == latents.shape
-        for row in range(3):
-            features = tiny.features(tiny.processor(INSTRUCTIONS[row : row + 1], rows[row : row + 1]))
+        for row in range(6):
+            features = tiny.features(tiny.processor(instructions[row : row + 1], rows[row : row + 1]))
             assert tiny.core.conditioner(features).mask is None
             alone = tiny.core(latents[row : row + 1], times[row : row + 1], features)
             torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=0)
+
+
+def test_without_references_every_parameter_still_has_a_gradient(tiny: UnifiedEditModel) -> None:
+    """Ranks exchange gradients: none may be missing where another rank has one."""
+    features = tiny.features(tiny.processor(["A red boat", None], [[], []]))
+    tiny.core.zero_grad()
+    tiny.core(torch.randn(2, 16, 4, 4), torch.full((2,), 0.5), features).square().mean().backward()
+    assert [name for name, parameter in tiny.core.named_parameters() if parameter.grad is None] == []
+    tiny.core.zero_grad()
 
 
 def test_the_output_depends_on_every_reference_and_on_the_words(

@@ -34,6 +34,9 @@ def test_bad_sizes_are_refused(pipeline: UnifiedEditPipeline, pictures: list[np.
     for wrong in ({"width": 40}, {"height": 8}, {"steps": 0}):
         with pytest.raises(ConfigError):
             pipeline("Make it red", pictures[:1], **wrong)
+    with pytest.raises(ConfigError, match="width"):
+        pipeline("A red boat", [], height=32)
+    assert pipeline("A red boat", [], steps=1, height=32, width=48).shape == (32, 48, 3)
 
 
 def test_the_default_size_keeps_the_aspect_ratio_under_the_cap() -> None:

@@ -65,6 +65,29 @@ def test_bad_inputs_are_refused(tiny: UnifiedEditModel, instruction: str, shape:
         tiny.processor([instruction], [[np.zeros(shape, dtype)]])
 
 
-def test_a_row_needs_a_reference(tiny: UnifiedEditModel) -> None:
-    with pytest.raises(InputError, match="at least one image"):
-        tiny.processor(["Make it red"], [[]])
+def test_words_and_references_may_be_dropped(tiny: UnifiedEditModel) -> None:
+    def user_turn(instruction: str | None, references: int) -> str:
+        return tiny.processor.prompt(instruction, references).split("<|im_start|>user\n")[1].split("<|im_end|>")[0]
+
+    image = "<|vision_start|><|image_pad|><|vision_end|>"
+    assert user_turn("Make it red", 0) == "Make it red"
+    assert user_turn(None, 2) == 2 * image
+    assert user_turn(None, 0) == ""
+    with pytest.raises(InputError, match="empty"):
+        tiny.processor([""], [[]])
+
+
+def test_rows_without_references_have_inputs_of_the_usual_shapes(
+    tiny: UnifiedEditModel, pictures: list[np.ndarray]
+) -> None:
+    with_image = tiny.processor(["Make it red"], [pictures[:1]])
+    without = tiny.processor(["Make it red", None], [[], []])
+    assert len(without) == 2
+    for name, value in vars(without).items():
+        expected = getattr(with_image, name)
+        assert value.dtype == expected.dtype, name
+        assert value.shape[2:] == expected.shape[2:], name
+    for name in ("pixel_values", "image_grid_thw", "siglip_pixels", "image_rows", "image_positions"):
+        assert len(getattr(without, name)) == 0
+    mixed = tiny.processor(["Make it red", None, "Add a dog"], [[], pictures[:2], []])
+    assert mixed.image_rows.tolist() == [1, 1]
