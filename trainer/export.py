@@ -19,9 +19,14 @@ EXPORT = "export"
 
 
 @torch.no_grad()
-def export(run: Path, model: UnifiedEditModel, ema: ShardedEma | None, ranks: Ranks) -> Path:
+def export(
+    run: Path, model: UnifiedEditModel, ema: ShardedEma | None, ranks: Ranks, *, adapter_only: bool = False
+) -> Path:
     """Write `export/raw` and, with a moving average, `export/ema`, each the core with a card that names the base model.
     A collective.
+
+    Args:
+        adapter_only: of a core with adapters write these alone; else they are folded into the weights.
 
     `export/` appears once all of it is whole. Without ZeRO-3 the core holds the averaged weights afterwards: call it
     last.
@@ -29,17 +34,18 @@ def export(run: Path, model: UnifiedEditModel, ema: ShardedEma | None, ranks: Ra
     Returns:
         The folder `export/`.
     """
+    save = model.save_adapter if adapter_only else model.save_core
     final, aside = run / EXPORT, run / f".{EXPORT}.partial"
     trainable = {name: value for name, value in model.core.named_parameters() if value.requires_grad}
     with whole_parameters(model.core):
         if ranks.is_first:
             shutil.rmtree(aside, ignore_errors=True)
-            model.save_core(aside / "raw")
+            save(aside / "raw")
         if ema is not None:
             for name, value in ema.gather():
                 trainable[name].copy_(value)
             if ranks.is_first:
-                model.save_core(aside / "ema")
+                save(aside / "ema")
     if ranks.is_first:
         shutil.rmtree(final, ignore_errors=True)
         aside.replace(final)

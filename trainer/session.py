@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 from schemas.errors import ConfigError
 from schemas.masks import LATENT_STRIDE
 from trainer import run_folder
+from trainer.adapters import open_stage
 from trainer.checkpoints import checkpoint
 from trainer.checkpoints.ema import ShardedEma
 from trainer.config import TrainConfig
@@ -24,7 +25,7 @@ from trainer.distributed import Ranks
 from trainer.loss.flow_matching import noised, sample_noise, sample_timesteps, velocity
 from trainer.loss.region_loss import error_map
 from trainer.optimization.engine import Engine, build_engine
-from trainer.stages import PatternCount, open_modules
+from trainer.stages import PatternCount
 from unified_model.loading import load_for_inference
 from unified_model.model import UnifiedEditModel
 
@@ -43,7 +44,7 @@ class Session:
         step: optimizer steps done.
         bad_samples: samples skipped so far, on all ranks.
         counts: what each pattern opened.
-        core_parameters: parameters of the core, frozen ones too.
+        core_parameters: parameters of the core, frozen ones and adapters too.
         order: position -> sample.
     """
 
@@ -109,7 +110,7 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
     index = ranks.together(lambda: open_index(config, ranks.world))
     model = ranks.together(lambda: _load_model(config))
     model.to(ranks.device)
-    counts = ranks.together(lambda: open_modules(model.core, config.patterns))
+    counts = ranks.together(lambda: open_stage(model.core, config))
     total = sum(parameter.numel() for parameter in model.core.parameters())
     model.tower.eval()
     model.core.train()

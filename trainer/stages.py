@@ -1,7 +1,8 @@
 """Training stages as data: which modules of the trainable core train, as module-path patterns.
 
 Counts at release size (3584 -> 4096 and 1152 -> 4096 connectors, FLUX.1-dev): `align` 94,388,224 parameters, `edit`
-4,104,933,632 (Lin et al., "UniWorld-V1", arXiv:2506.03147, stages 1 and 2).
+4,104,933,632, `connectors` 158,892,032, `full` 12,060,300,352 (`align` and `edit` are
+stages 1 and 2 of Lin et al., "UniWorld-V1", arXiv:2506.03147).
 """
 
 from __future__ import annotations
@@ -26,16 +27,37 @@ class Stage:
         patterns: module paths inside the core, `*` standing for anything within one path segment. Every parameter of a
             module that matches trains; all others are frozen.
         averages: whether a run keeps a moving average where its config does not say.
+        adapts: the linear layers of the modules that match get low-rank adapters, which train in their place
+            (`trainer.adapters`).
     """
 
     name: str
     purpose: str
     patterns: tuple[str, ...]
     averages: bool = True
+    adapts: bool = False
 
 
 _DOUBLE = "denoiser.transformer.transformer_blocks.*"
 _SINGLE = "denoiser.transformer.single_transformer_blocks.*"
+
+_CONNECTORS = ("conditioner.vlm_connector", "conditioner.siglip_connector")
+_EDIT = (
+    *_CONNECTORS,
+    f"{_DOUBLE}.attn.to_q",
+    f"{_DOUBLE}.attn.to_k",
+    f"{_DOUBLE}.attn.to_v",
+    f"{_DOUBLE}.attn.to_out.0",
+    f"{_DOUBLE}.attn.norm_q",
+    f"{_DOUBLE}.attn.norm_k",
+    f"{_DOUBLE}.norm1.linear",
+    f"{_SINGLE}.attn.to_q",
+    f"{_SINGLE}.attn.to_k",
+    f"{_SINGLE}.attn.to_v",
+    f"{_SINGLE}.attn.norm_q",
+    f"{_SINGLE}.attn.norm_k",
+    f"{_SINGLE}.norm.linear",
+)
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -49,23 +71,15 @@ STAGES: dict[str, Stage] = {
         Stage(
             "edit",
             "Train both connectors and the attention and modulation of the DiT's image branch.",
-            (
-                "conditioner.vlm_connector",
-                "conditioner.siglip_connector",
-                f"{_DOUBLE}.attn.to_q",
-                f"{_DOUBLE}.attn.to_k",
-                f"{_DOUBLE}.attn.to_v",
-                f"{_DOUBLE}.attn.to_out.0",
-                f"{_DOUBLE}.attn.norm_q",
-                f"{_DOUBLE}.attn.norm_k",
-                f"{_DOUBLE}.norm1.linear",
-                f"{_SINGLE}.attn.to_q",
-                f"{_SINGLE}.attn.to_k",
-                f"{_SINGLE}.attn.to_v",
-                f"{_SINGLE}.attn.norm_q",
-                f"{_SINGLE}.attn.norm_k",
-                f"{_SINGLE}.norm.linear",
-            ),
+            _EDIT,
+        ),
+        Stage("connectors", "Train both connectors against the frozen DiT.", _CONNECTORS),
+        Stage("full", "Train the conditioner and the whole DiT.", ("conditioner", "denoiser")),
+        Stage(
+            "lora",
+            "Train low-rank adapters on the linear layers among the modules of `edit`.",
+            _EDIT,
+            adapts=True,
         ),
     )
 }
@@ -103,13 +117,7 @@ def open_modules(core: nn.Module, patterns: Sequence[str]) -> list[PatternCount]
         ConfigError: a pattern matches no module, or only modules without parameters; it names near module paths.
             Nothing was changed then.
     """
-    modules = dict(core.named_modules())
-    found: list[list[nn.Module]] = []
-    for pattern in patterns:
-        matched = [module for path, module in modules.items() if path and matches(path, pattern)]
-        if not any(True for module in matched for _ in module.parameters()):
-            raise _no_match(pattern, modules)
-        found.append(matched)
+    found = [list(resolve(core, pattern).values()) for pattern in patterns]
     core.requires_grad_(False)
     counts = []
     for pattern, matched in zip(patterns, found, strict=True):
@@ -121,6 +129,19 @@ def open_modules(core: nn.Module, patterns: Sequence[str]) -> list[PatternCount]
                     opened += parameter.numel()
         counts.append(PatternCount(pattern, len(matched), opened))
     return counts
+
+
+def resolve(core: nn.Module, pattern: str) -> dict[str, nn.Module]:
+    """The modules that a pattern matches, by path.
+
+    Raises:
+        ConfigError: there is none, or only modules without parameters; it names near module paths.
+    """
+    modules = dict(core.named_modules())
+    matched = {path: module for path, module in modules.items() if path and matches(path, pattern)}
+    if not any(True for module in matched.values() for _ in module.parameters()):
+        raise _no_match(pattern, modules)
+    return matched
 
 
 def _no_match(pattern: str, modules: dict[str, nn.Module]) -> ConfigError:

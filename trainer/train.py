@@ -91,7 +91,8 @@ def _train(config: TrainConfig, on_step: OnStep | None, restart: bool, ranks: Ra
         if stopped:
             logbook.say(f"stopped at step {session.step} of {config.steps} and saved: start it again to go on")
         else:
-            folder = export(run, session.model, session.ema, ranks)
+            adapter_only = config.adapts and config.lora.export == "adapter"
+            folder = export(run, session.model, session.ema, ranks, adapter_only=adapter_only)
             held = "raw and averaged weights" if session.ema else "raw weights only, as the run keeps no moving average"
             logbook.say(f"done: {folder} ({held})")
     return TrainResult(

@@ -23,6 +23,9 @@ PARTS = ("vlm", "processor", "siglip", "siglip_processor", "conditioner", "trans
 CORE_PARTS = ("conditioner", "transformer")
 """Subfolders of what may be trained."""
 
+ADAPTER_PARTS = ("conditioner", "adapter")
+"""Subfolders of a trained core whose transformer is that of its base with an adapter (`unified_model.adapters`)."""
+
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries whose classes the parts are, without build tags."""
@@ -42,8 +45,8 @@ class ModelCard(Config):
     """Subfolders present."""
 
     base: str | None = None
-    """For a folder that holds only some parts: the whole model that the others come from. A relative path is relative
-    to the folder."""
+    """For a folder that holds only some parts: the model that the others come from; of an adapter, the one it was
+    trained on. A relative path is relative to the folder."""
 
     prompt_version: int = PROMPT_VERSION
     """Version of the prompt the model was trained with."""

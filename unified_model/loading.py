@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from unified_model.card import CORE_PARTS
-from unified_model.checkpoint import Weights, checkpoint_folder, whole_model_of
+from unified_model.adapters import merge_adapter
+from unified_model.checkpoint import Weights, checkpoint_folder, lineage_of
 from unified_model.config import UnifiedModelConfig
 from unified_model.model import UnifiedEditModel
 
@@ -24,21 +24,27 @@ def load_for_inference(
     """A model ready to edit, in evaluation mode, on the CPU.
 
     Args:
-        path: one of the three kinds of folder.
+        path: one of the kinds of folder.
         weights: which of an export's two to take, None the averaged ones where there are any; without meaning for the
             other kinds.
         base: the whole model, where the card's path no longer holds.
 
     Raises:
-        InputError: a folder or a part is missing.
+        InputError: a folder or a part is missing, or an adapter does not fit.
         SchemaVersionError: written by a newer editmill, or trained with another prompt.
     """
     folder = checkpoint_folder(path, weights)
-    whole = whole_model_of(folder, base)
-    if whole == folder:
-        return UnifiedEditModel.from_pretrained(whole, dtype).eval()
+    origin = lineage_of(folder, base)
+    if origin.whole == folder:
+        return UnifiedEditModel.from_pretrained(folder, dtype).eval()
     # The base's own core is never read: a second copy of a large denoiser may not fit.
-    core = {part: str(folder / part) for part in CORE_PARTS}
-    model = UnifiedEditModel.from_components(UnifiedModelConfig.of_folder(whole).model_copy(update=core), dtype)
-    model.source = str(whole)
+    core = {
+        "conditioner": str(origin.conditioner / "conditioner"),
+        "transformer": str(origin.transformer / "transformer"),
+    }
+    config = UnifiedModelConfig.of_folder(origin.whole).model_copy(update=core)
+    model = UnifiedEditModel.from_components(config, dtype)
+    for adapter in origin.adapters:
+        merge_adapter(model.core.denoiser.transformer, adapter / "adapter")
+    model.source, model.core_source = str(origin.whole), str(folder)
     return model.eval()

@@ -12,7 +12,8 @@ from torch import nn
 from transformers import AutoImageProcessor, Qwen2_5_VLForConditionalGeneration, SiglipVisionModel
 
 from schemas.errors import ConfigError, InputError
-from unified_model.card import CORE_PARTS, PARTS, ModelCard, read_card, write_card
+from unified_model.adapters import save_adapter, without_adapters
+from unified_model.card import ADAPTER_PARTS, CORE_PARTS, PARTS, ModelCard, read_card, write_card
 from unified_model.codec import LatentCodec
 from unified_model.components import forget_origin, locate
 from unified_model.conditioners import CONDITIONERS, Conditioner, Widths, load_conditioner
@@ -38,6 +39,7 @@ class UnifiedEditModel(nn.Module):
         processor: the `EditProcessor`.
         scheduler: a `FlowMatchEulerDiscreteScheduler`, as a holder of its config.
         source: the folder the model was loaded from or last saved to as a whole; None where neither.
+        core_source: the folder that the core was loaded from, whole model or not; None where it was not loaded.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class UnifiedEditModel(nn.Module):
         self.processor = processor
         self.scheduler = scheduler
         self.source = source
+        self.core_source = source
 
     @property
     def size_multiple(self) -> int:
@@ -89,7 +92,7 @@ class UnifiedEditModel(nn.Module):
                 "Load it with unified_model.loading.load_for_inference.",
             )
         model = cls.from_components(UnifiedModelConfig.of_folder(folder), dtype)
-        model.source = str(folder)
+        model.source = model.core_source = str(folder)
         return model
 
     @classmethod
@@ -143,7 +146,8 @@ class UnifiedEditModel(nn.Module):
         return cls(QwenSiglipTower(vlm, siglip), core, LatentCodec(vae), processor, scheduler)
 
     def save_pretrained(self, path: str | Path, parts: Iterable[str] = PARTS, base: str | None = None) -> None:
-        """Save in the Hugging Face layout, weights as safetensors. The same model gives the same bytes.
+        """Save in the Hugging Face layout, weights as safetensors. The same model gives the same bytes. Adapters are
+        folded into the weights.
 
         `vlm/` and `siglip/` hold their processors too, so that each is complete by itself.
 
@@ -166,8 +170,8 @@ class UnifiedEditModel(nn.Module):
             "processor": [lambda place: save_vlm_processor(vlm_processor, Path(place))],
             "siglip": [self.tower.siglip.save_pretrained, siglip_processor.save_pretrained],
             "siglip_processor": [siglip_processor.save_pretrained],
-            "conditioner": [self.core.conditioner.save_pretrained],
-            "transformer": [self.core.denoiser.transformer.save_pretrained],
+            "conditioner": [without_adapters(self.core.conditioner).save_pretrained],
+            "transformer": [without_adapters(self.core.denoiser.transformer).save_pretrained],
             "vae": [self.codec.vae.save_pretrained],
             "scheduler": [self.scheduler.save_pretrained],
         }
@@ -193,6 +197,21 @@ class UnifiedEditModel(nn.Module):
         if named is None:
             raise ConfigError("base", None, "must name the folder of the whole model", "Save the whole model first.")
         self.save_pretrained(path, CORE_PARTS, named)
+
+    def save_adapter(self, path: str | Path) -> None:
+        """Save the adapters of the DiT (`adapter/`, see `unified_model.adapters`), the whole conditioner
+        (`conditioner/`, its own adapters folded in) and a card naming the model that the adapters belong to.
+
+        Raises:
+            ConfigError: the model came from no folder, or its DiT holds no adapters.
+        """
+        if self.core_source is None:
+            raise ConfigError("base", None, "must name the model that was adapted", "Save and load that model first.")
+        folder, transformer = Path(path).expanduser().absolute(), self.core.denoiser.transformer
+        save_adapter(transformer, folder / "adapter", self.core_source)
+        without_adapters(self.core.conditioner).save_pretrained(str(folder / "conditioner"))
+        forget_origin(folder / "conditioner")
+        write_card(folder, ModelCard(parts=ADAPTER_PARTS, base=self.core_source))
 
     def load_core(self, path: str | Path) -> None:
         """Put the weights of a folder that holds `conditioner/` and `transformer/` into this model's core, in place.

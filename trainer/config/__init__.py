@@ -1,6 +1,7 @@
 """The training config: one file for each of its sections, put together in `TrainConfig`."""
 
 from trainer.config.data import PATCH, DataConfig
+from trainer.config.lora import LoraConfig
 from trainer.config.loss import TimestepConfig, WeightingConfig
 from trainer.config.optimization import EngineConfig, OptimizerConfig
 from trainer.config.saving import CheckpointConfig, EmaConfig, LoggingConfig
@@ -13,6 +14,7 @@ __all__ = [
     "EmaConfig",
     "EngineConfig",
     "LoggingConfig",
+    "LoraConfig",
     "OptimizerConfig",
     "TimestepConfig",
     "TrainConfig",

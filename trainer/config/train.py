@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.config import Config, parse_config, read_yaml
 from schemas.errors import ConfigError
 from trainer.config.data import DataConfig
+from trainer.config.lora import LoraConfig
 from trainer.config.loss import TimestepConfig, WeightingConfig
 from trainer.config.optimization import EngineConfig, OptimizerConfig
 from trainer.config.saving import CheckpointConfig, EmaConfig, LoggingConfig
@@ -28,10 +29,14 @@ class TrainConfig(Config):
     output: str
     """The run's folder: config.yaml, log.jsonl, tensorboard/, checkpoints/, export/."""
     stage: str = "edit"
-    """What trains: `align` (the VLM connector) or `edit` (both connectors and the attention and modulation of the
-    DiT's image branch). See `trainer.stages`."""
+    """What trains: `align` (the VLM connector), `edit` (both connectors and the attention and modulation of the DiT's
+    image branch), `connectors` (both of them), `full` (conditioner and DiT whole) or `lora` (low-rank adapters on the
+    linear layers among the modules of `edit`). See `trainer.stages`."""
     trainable: list[str] | None = None
-    """Module-path patterns that replace the stage's own, `*` standing for one path segment; null takes the stage's."""
+    """Module-path patterns that replace the stage's own, `*` standing for one path segment; null takes the stage's.
+    The stage `lora` takes `lora.modules` in its place."""
+    lora: LoraConfig = LoraConfig()
+    """The adapters of the stage `lora`; other stages do not read it."""
     data: DataConfig
     """Which samples, and how they are read."""
     steps: int = Field(ge=1)
@@ -71,10 +76,22 @@ class TrainConfig(Config):
             raise ValueError("must hold at least one pattern, or be null")
         return patterns
 
+    @model_validator(mode="after")
+    def _adapted_or_opened(self) -> TrainConfig:
+        if self.adapts and self.trainable is not None:
+            raise ValueError("trainable: must be null in the stage `lora` (say it in lora.modules)")
+        return self
+
+    @property
+    def adapts(self) -> bool:
+        """Whether adapters train in place of the modules themselves."""
+        return STAGES[self.stage].adapts
+
     @property
     def patterns(self) -> tuple[str, ...]:
-        """The module-path patterns in force."""
-        return STAGES[self.stage].patterns if self.trainable is None else tuple(self.trainable)
+        """The module-path patterns in force: of modules that train, or in the stage `lora` of adapted ones."""
+        chosen = self.lora.modules if self.adapts else self.trainable
+        return STAGES[self.stage].patterns if chosen is None else tuple(chosen)
 
     @property
     def averages(self) -> bool:
