@@ -15,10 +15,13 @@ from schemas.errors import InputError, SchemaVersionError
 from unified_model.prompt import PROMPT_VERSION
 
 CARD_NAME = "editmill_model.json"
-CARD_VERSION = 1
+CARD_VERSION = 2
 
 PARTS = ("vlm", "processor", "siglip", "siglip_processor", "conditioner", "transformer", "vae", "scheduler")
 """Subfolders of a whole model."""
+
+OPTIONAL_PARTS = ("clip", "t5")
+"""Subfolders that a whole model may hold besides: text encoders, each with its tokenizer."""
 
 CORE_PARTS = ("conditioner", "transformer")
 """Subfolders of what may be trained."""
@@ -47,6 +50,12 @@ class ModelCard(Config):
     base: str | None = None
     """For a folder that holds only some parts: the model that the others come from; of an adapter, the one it was
     trained on. A relative path is relative to the folder."""
+
+    takes_reference_latents: bool = False
+    """Whether the denoiser sees the references' latents beside the noisy ones."""
+
+    t5_length: int = Field(default=512, ge=1)
+    """Tokens that an instruction is cut or padded to for T5, where there is one."""
 
     prompt_version: int = PROMPT_VERSION
     """Version of the prompt the model was trained with."""

@@ -41,6 +41,16 @@ def locate(source: str | Path) -> Located:
     return Located("/".join(parts[:2]), {"subfolder": "/".join(parts[2:])} if len(parts) > 2 else {})
 
 
+def load_component(component: Any, source: str | Path, **keywords: Any) -> Any:
+    """`component.from_pretrained` of what stands at `source`.
+
+    Raises:
+        InputError: neither a folder nor a hub name.
+    """
+    found = locate(source)
+    return component.from_pretrained(found.name, **found.subfolder, **keywords)
+
+
 def forget_origin(folder: Path) -> None:
     """Drop from a saved component's configs where it was loaded from, so that equal components have equal bytes."""
     for name, keys in ORIGIN_KEYS.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from schemas.config import Config
+from unified_model.card import OPTIONAL_PARTS, PARTS, read_card
 
 
 class UnifiedModelConfig(Config):
@@ -34,6 +35,27 @@ class UnifiedModelConfig(Config):
     siglip_processor: str | None = None
     """Image processor of SigLIP; None takes the one in `siglip`."""
 
+    clip: str | None = None
+    """CLIP text encoder ("black-forest-labs/FLUX.1-dev/text_encoder"), whose pooled instruction then conditions the
+    denoiser. None, as in the release's training, conditions it on the pooled vector that the conditioner holds."""
+
+    clip_tokenizer: str | None = None
+    """Tokenizer of CLIP ("black-forest-labs/FLUX.1-dev/tokenizer"); None takes the one in `clip`."""
+
+    t5: str | None = None
+    """T5 encoder ("black-forest-labs/FLUX.1-dev/text_encoder_2"), whose tokens then join the context. None, as in the
+    release's training, joins none."""
+
+    t5_tokenizer: str | None = None
+    """Tokenizer of T5 ("black-forest-labs/FLUX.1-dev/tokenizer_2"); None takes the one in `t5`."""
+
+    t5_length: int = Field(default=512, ge=1)
+    """Tokens that an instruction is cut or padded to for T5: 512 for FLUX.1-dev, 256 for FLUX.1-schnell and for the
+    release's inference."""
+
+    takes_reference_latents: bool = False
+    """Whether the denoiser sees the references' latents beside the noisy ones, as FLUX.1 Kontext does."""
+
     conditioner: str | None = None
     """Saved conditioner; None makes a fresh one of `conditioner_kind`."""
 
@@ -57,7 +79,13 @@ class UnifiedModelConfig(Config):
 
     @classmethod
     def of_folder(cls, folder: Path) -> UnifiedModelConfig:
-        """The components of a saved model, with the pixel bounds it was saved with."""
-        parts = ("vlm", "siglip", "transformer", "vae", "scheduler", "processor", "siglip_processor", "conditioner")
-        places: dict[str, str | None] = {part: str(folder / part) for part in parts}
-        return cls.model_validate(places | {"min_pixels": None, "max_pixels": None})
+        """The components of a saved model, with the pixel bounds and the properties it was saved with.
+
+        Raises:
+            InputError: there is no card, or a part is missing.
+        """
+        card = read_card(folder)
+        places = {part: str(folder / part) for part in (*PARTS, *OPTIONAL_PARTS) if part in card.parts}
+        kept = {"min_pixels": None, "max_pixels": None}
+        properties = {"t5_length": card.t5_length, "takes_reference_latents": card.takes_reference_latents}
+        return cls.model_validate(places | kept | properties)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from unified_model.conditioners.base import Conditioner
 from unified_model.denoiser import Denoiser
-from unified_model.features import EditFeatures
+from unified_model.features import Conditioning, EditFeatures, ReferenceLatents
 
 
 class EditCore(nn.Module):
@@ -23,7 +24,12 @@ class EditCore(nn.Module):
         self.denoiser = denoiser
 
     def forward(
-        self, noisy_latents: Tensor, timesteps: Tensor, features: EditFeatures, guidance: float | None = None
+        self,
+        noisy_latents: Tensor,
+        timesteps: Tensor,
+        features: EditFeatures,
+        guidance: float | None = None,
+        reference_latents: ReferenceLatents | None = None,
     ) -> Tensor:
         """The predicted velocity, noise - latent.
 
@@ -31,10 +37,28 @@ class EditCore(nn.Module):
             noisy_latents: (B, C, h, w), (1 - t) * latent + t * noise.
             timesteps: (B,) t in [0, 1].
             features: of the same B rows.
-            guidance: as in `Denoiser.forward`.
+            guidance, reference_latents: as in `Denoiser.forward`.
 
         Returns:
             (B, C, h, w).
         """
-        velocity: Tensor = self.denoiser(noisy_latents, timesteps, self.conditioner(features), guidance)
+        conditioning = join_text(self.conditioner(features), features)
+        velocity: Tensor = self.denoiser(noisy_latents, timesteps, conditioning, guidance, reference_latents)
         return velocity
+
+
+def join_text(conditioning: Conditioning, features: EditFeatures) -> Conditioning:
+    """What a conditioner made, with T5's tokens behind its own and CLIP's pooled vector in place of its own, where the
+    model has them.
+
+    Every T5 token counts, padding too: FLUX was trained with its padding in sight.
+    """
+    tokens, mask, pooled = conditioning.tokens, conditioning.mask, conditioning.pooled
+    if features.t5_tokens is not None:
+        joined = features.t5_tokens.to(tokens)
+        tokens = torch.cat((tokens, joined), dim=1)
+        if mask is not None:
+            mask = torch.cat((mask, mask.new_ones(joined.shape[:2])), dim=1)
+    if features.pooled is not None:
+        pooled = features.pooled.to(pooled)
+    return Conditioning(tokens, mask, pooled)

@@ -53,6 +53,10 @@ class EditInputs(TensorBatch):
     """(N,) int64: the row that each image belongs to; does not decrease."""
     image_positions: Tensor
     """(N,) int64: index in L of the image's `<|vision_end|>`, before which its SigLIP tokens are placed."""
+    clip_ids: Tensor | None = None
+    """(B, 77) int64: the instruction as CLIP takes it; None where the model has no CLIP."""
+    t5_ids: Tensor | None = None
+    """(B, M) int64: the instruction as T5 takes it, padded to a fixed length; None where the model has no T5."""
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]
@@ -72,6 +76,10 @@ class EditFeatures(TensorBatch):
     """(N,) int64, as in `EditInputs`."""
     image_positions: Tensor
     """(N,) int64, as in `EditInputs`."""
+    t5_tokens: Tensor | None = None
+    """(B, M, D of the denoiser's context): T5's tokens of the instruction; None where the model has no T5."""
+    pooled: Tensor | None = None
+    """(B, D of the denoiser's pooled projection): CLIP's pooled instruction; None where the model has no CLIP."""
 
     def __len__(self) -> int:
         return self.vlm_states.shape[0]
@@ -87,6 +95,19 @@ class Conditioning(TensorBatch):
     """(B, S) bool: True at tokens, False at padding; None where no row is padded."""
     pooled: Tensor
     """(B, D of the denoiser's pooled projection)."""
+
+
+@dataclass(frozen=True)
+class ReferenceLatents(TensorBatch):
+    """References as clean latents, for a denoiser that sees them beside the noisy ones. All have one size."""
+
+    latents: Tensor
+    """(N, C, h, w), normalised as the target's."""
+    rows: Tensor
+    """(N,) int64: the row that each belongs to; does not decrease. Rows may hold different numbers, and none."""
+
+    def __len__(self) -> int:
+        return self.latents.shape[0]
 
 
 def _to(tensor: Tensor, *args: Any, **keywords: Any) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from unified_model.adapters import merge_adapter
+from unified_model.card import read_card
 from unified_model.checkpoint import Weights, checkpoint_folder, lineage_of
 from unified_model.config import UnifiedModelConfig
 from unified_model.model import UnifiedEditModel
@@ -38,11 +39,12 @@ def load_for_inference(
     if origin.whole == folder:
         return UnifiedEditModel.from_pretrained(folder, dtype).eval()
     # The base's own core is never read: a second copy of a large denoiser may not fit.
-    core = {
+    own: dict[str, object] = {
         "conditioner": str(origin.conditioner / "conditioner"),
         "transformer": str(origin.transformer / "transformer"),
+        "takes_reference_latents": read_card(folder).takes_reference_latents,
     }
-    config = UnifiedModelConfig.of_folder(origin.whole).model_copy(update=core)
+    config = UnifiedModelConfig.of_folder(origin.whole).model_copy(update=own)
     model = UnifiedEditModel.from_components(config, dtype)
     for adapter in origin.adapters:
         merge_adapter(model.core.denoiser.transformer, adapter / "adapter")

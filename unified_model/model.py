@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-from torch import nn
-from transformers import AutoImageProcessor, Qwen2_5_VLForConditionalGeneration, SiglipVisionModel
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from torch import Tensor, nn
 
 from schemas.errors import ConfigError, InputError
 from unified_model.adapters import save_adapter, without_adapters
-from unified_model.card import ADAPTER_PARTS, CORE_PARTS, PARTS, ModelCard, read_card, write_card
+from unified_model.assembly import load_parts
+from unified_model.card import ADAPTER_PARTS, CORE_PARTS, OPTIONAL_PARTS, PARTS, ModelCard, read_card, write_card
 from unified_model.codec import LatentCodec
-from unified_model.components import forget_origin, locate
-from unified_model.conditioners import CONDITIONERS, Conditioner, Widths, load_conditioner
+from unified_model.components import forget_origin, load_component
+from unified_model.conditioners import load_conditioner
 from unified_model.config import UnifiedModelConfig
 from unified_model.core import EditCore
-from unified_model.denoiser import FluxDenoiser
-from unified_model.features import EditFeatures, EditInputs
+from unified_model.features import EditFeatures, EditInputs, ReferenceLatents
 from unified_model.processor import EditProcessor
+from unified_model.text_encoders import TextEncoders
 from unified_model.understanding import QwenSiglipTower, UnderstandingTower
-from unified_model.vlm_processor import load_vlm_processor, save_vlm_processor
-
-FLUX_SCHEDULER = {"num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": True}
-"""FLUX.1-dev's scheduler, where a model names none."""
+from unified_model.vlm_processor import save_vlm_processor
 
 
 class UnifiedEditModel(nn.Module):
@@ -38,6 +36,8 @@ class UnifiedEditModel(nn.Module):
         codec: the frozen `LatentCodec`.
         processor: the `EditProcessor`.
         scheduler: a `FlowMatchEulerDiscreteScheduler`, as a holder of its config.
+        text: the frozen `TextEncoders`; holds none where the model has none.
+        takes_reference_latents: whether the denoiser is to see the references' latents beside the noisy ones.
         source: the folder the model was loaded from or last saved to as a whole; None where neither.
         core_source: the folder that the core was loaded from, whole model or not; None where it was not loaded.
     """
@@ -49,6 +49,8 @@ class UnifiedEditModel(nn.Module):
         codec: LatentCodec,
         processor: EditProcessor,
         scheduler: FlowMatchEulerDiscreteScheduler,
+        text: TextEncoders | None = None,
+        takes_reference_latents: bool = False,
         source: str | None = None,
     ) -> None:
         super().__init__()
@@ -57,6 +59,8 @@ class UnifiedEditModel(nn.Module):
         self.codec = codec
         self.processor = processor
         self.scheduler = scheduler
+        self.text = text or TextEncoders()
+        self.takes_reference_latents = takes_reference_latents
         self.source = source
         self.core_source = source
 
@@ -73,7 +77,20 @@ class UnifiedEditModel(nn.Module):
     def features(self, inputs: EditInputs) -> EditFeatures:
         """The frozen towers' features of a batch; no gradient."""
         tower: UnderstandingTower = self.tower
-        return tower(inputs)
+        return replace(
+            tower(inputs), t5_tokens=self.text.tokens(inputs.t5_ids), pooled=self.text.pooled(inputs.clip_ids)
+        )
+
+    def reference_latents(self, pixels: Tensor, rows: Tensor) -> ReferenceLatents | None:
+        """References as the denoiser takes them; None where there is none, or where this model takes none.
+
+        Args:
+            pixels: (N, 3, H, W) uint8, sides as for `size_multiple`.
+            rows: (N,) int64, as in `ReferenceLatents`.
+        """
+        if not self.takes_reference_latents or not len(rows):
+            return None
+        return ReferenceLatents(self.codec.encode(pixels.float() / 127.5 - 1.0), rows)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> UnifiedEditModel:
@@ -103,66 +120,33 @@ class UnifiedEditModel(nn.Module):
             InputError: a component is no folder and no hub name.
             ConfigError: an unknown conditioner, or components whose widths do not fit.
         """
-        if config.conditioner_kind not in CONDITIONERS:
-            raise ConfigError(
-                "conditioner_kind", config.conditioner_kind, "is not known", f"Known: {', '.join(CONDITIONERS)}."
-            )
-        # Every local path is looked at before the first large file is read.
-        given = [str(value) for name, value in config if name in PARTS and value is not None]
-        for source in given:
-            locate(source)
-        processor = EditProcessor(
-            load_vlm_processor(config.processor or config.vlm, config.min_pixels, config.max_pixels),
-            _load(AutoImageProcessor, config.siglip_processor or config.siglip, backend="pil"),
-        )
-        vlm = _load(Qwen2_5_VLForConditionalGeneration, config.vlm, dtype=dtype)
-        siglip = _load(SiglipVisionModel, config.siglip, dtype=dtype)
-        denoiser = FluxDenoiser(_load(FluxTransformer2DModel, config.transformer, torch_dtype=dtype))
-        vae = _load(AutoencoderKL, config.vae, torch_dtype=dtype)
-        widths = Widths(
-            vlm.config.text_config.hidden_size,
-            siglip.config.hidden_size,
-            denoiser.context_width,
-            denoiser.pooled_width,
-        )
-        conditioner: Conditioner
-        if config.conditioner is not None:
-            conditioner = load_conditioner(config.conditioner, torch_dtype=dtype)
-        else:
-            with torch.random.fork_rng():
-                torch.manual_seed(config.conditioner_seed)
-                conditioner = CONDITIONERS[config.conditioner_kind].fresh(widths)
-                # diffusers' own `to` would warn of modules to be kept in float32, of which there are none.
-                nn.Module.to(conditioner, dtype)
-        if conditioner.widths != widths:
-            raise ConfigError(
-                "conditioner", conditioner.widths, f"must fit the other components: {widths}", "Choose parts that fit."
-            )
-        if config.scheduler is not None:
-            scheduler = _load(FlowMatchEulerDiscreteScheduler, config.scheduler)
-        else:
-            scheduler = FlowMatchEulerDiscreteScheduler(**FLUX_SCHEDULER)
-        core = EditCore(conditioner, denoiser)
-        return cls(QwenSiglipTower(vlm, siglip), core, LatentCodec(vae), processor, scheduler)
+        return cls(*load_parts(config, dtype), takes_reference_latents=config.takes_reference_latents)
 
-    def save_pretrained(self, path: str | Path, parts: Iterable[str] = PARTS, base: str | None = None) -> None:
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Subfolders that the whole model is saved in."""
+        held = {"clip": self.text.clip, "t5": self.text.t5}
+        return (*PARTS, *(part for part in OPTIONAL_PARTS if held[part] is not None))
+
+    def save_pretrained(self, path: str | Path, parts: Iterable[str] | None = None, base: str | None = None) -> None:
         """Save in the Hugging Face layout, weights as safetensors. The same model gives the same bytes. Adapters are
         folded into the weights.
 
         `vlm/` and `siglip/` hold their processors too, so that each is complete by itself.
 
         Args:
-            parts: which of `PARTS` to save.
+            parts: which of `self.parts` to save; by default all.
             base: the whole model that other parts come from, written to the card; needed to load a folder that does
                 not hold every part.
 
         Raises:
             ConfigError: an unknown part.
         """
-        chosen = tuple(part for part in PARTS if part in set(parts))
-        unknown = sorted(set(parts) - set(PARTS))
+        wanted = set(self.parts if parts is None else parts)
+        chosen = tuple(part for part in self.parts if part in wanted)
+        unknown = sorted(wanted - set(chosen))
         if unknown:
-            raise ConfigError("parts", unknown[0], "is not a part", f"Parts are {', '.join(PARTS)}.")
+            raise ConfigError("parts", unknown[0], "is not a part", f"Parts are {', '.join(self.parts)}.")
         folder = Path(path).expanduser().absolute()
         vlm_processor, siglip_processor = self.processor.vlm_processor, self.processor.siglip_processor
         writers: dict[str, list[Any]] = {
@@ -175,13 +159,16 @@ class UnifiedEditModel(nn.Module):
             "vae": [self.codec.vae.save_pretrained],
             "scheduler": [self.scheduler.save_pretrained],
         }
+        for part, encoder in (("clip", self.text.clip), ("t5", self.text.t5)):
+            if encoder is not None:
+                writers[part] = [encoder.save_pretrained, getattr(self.processor.text, part).save_pretrained]
         for part in chosen:
             (folder / part).mkdir(parents=True, exist_ok=True)
             for write in writers[part]:
                 write(str(folder / part))
             forget_origin(folder / part)
-        write_card(folder, ModelCard(parts=chosen, base=base))
-        if chosen == PARTS:
+        write_card(folder, self._card(chosen, base))
+        if chosen == self.parts:
             self.source = str(folder)
 
     def save_core(self, path: str | Path, base: str | None = None) -> None:
@@ -211,7 +198,15 @@ class UnifiedEditModel(nn.Module):
         save_adapter(transformer, folder / "adapter", self.core_source)
         without_adapters(self.core.conditioner).save_pretrained(str(folder / "conditioner"))
         forget_origin(folder / "conditioner")
-        write_card(folder, ModelCard(parts=ADAPTER_PARTS, base=self.core_source))
+        write_card(folder, self._card(ADAPTER_PARTS, self.core_source))
+
+    def _card(self, parts: tuple[str, ...], base: str | None) -> ModelCard:
+        return ModelCard(
+            parts=parts,
+            base=base,
+            takes_reference_latents=self.takes_reference_latents,
+            t5_length=self.processor.text.t5_length,
+        )
 
     def load_core(self, path: str | Path) -> None:
         """Put the weights of a folder that holds `conditioner/` and `transformer/` into this model's core, in place.
@@ -226,13 +221,8 @@ class UnifiedEditModel(nn.Module):
         conditioner, transformer = self.core.conditioner, self.core.denoiser.transformer
         saved = load_conditioner(folder / "conditioner", torch_dtype=conditioner.dtype)
         _copy_weights(saved, conditioner, folder / "conditioner")
-        loaded = _load(FluxTransformer2DModel, str(folder / "transformer"), torch_dtype=transformer.dtype)
+        loaded = load_component(FluxTransformer2DModel, str(folder / "transformer"), torch_dtype=transformer.dtype)
         _copy_weights(loaded, transformer, folder / "transformer")
-
-
-def _load(component: Any, source: str, **keywords: Any) -> Any:
-    found = locate(source)
-    return component.from_pretrained(found.name, **found.subfolder, **keywords)
 
 
 def _copy_weights(source: nn.Module, target: nn.Module, place: Path) -> None:

@@ -15,6 +15,7 @@ from schemas.errors import ConfigError
 from unified_model.flow import resolution_mu
 from unified_model.loading import Weights, load_for_inference
 from unified_model.model import UnifiedEditModel
+from unified_model.references import reference_pixels
 
 
 class UnifiedEditPipeline:
@@ -82,6 +83,8 @@ class UnifiedEditPipeline:
             if side < model.size_multiple or side % model.size_multiple:
                 raise ConfigError(name, side, f"must be a positive multiple of {model.size_multiple}", "Round it.")
         features = model.features(inputs)
+        pixels = reference_pixels(references, rows, columns).to(model.device)
+        reference_latents = model.reference_latents(pixels, inputs.image_rows)
         shape = (1, model.codec.channels, rows // model.codec.stride, columns // model.codec.stride)
         noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
         latents = noise.to(model.device)
@@ -89,7 +92,7 @@ class UnifiedEditPipeline:
         scheduler = timestep_schedule(model.scheduler.config, steps, tokens)
         for done, timestep in enumerate(scheduler.timesteps, start=1):
             times = (timestep / scheduler.config.num_train_timesteps).expand(1).to(model.device)
-            velocity = model.core(latents, times, features, guidance)
+            velocity = model.core(latents, times, features, guidance, reference_latents)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             if progress is not None:
                 progress(done, steps)

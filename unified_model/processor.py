@@ -11,6 +11,7 @@ import torch
 from schemas.errors import InputError
 from unified_model.features import EditInputs
 from unified_model.prompt import edit_messages, refuse_special_tokens
+from unified_model.text_encoders import TextTokenizers
 from unified_model.vlm_processor import ImageVLProcessor
 
 
@@ -20,11 +21,15 @@ class EditProcessor:
     Args:
         vlm_processor: tokenizer and image processor of the VLM.
         siglip_processor: image processor of the SigLIP tower.
+        text: tokenizers of CLIP and T5, where the model has them.
     """
 
-    def __init__(self, vlm_processor: ImageVLProcessor, siglip_processor: Any) -> None:
+    def __init__(
+        self, vlm_processor: ImageVLProcessor, siglip_processor: Any, text: TextTokenizers | None = None
+    ) -> None:
         self.vlm_processor = vlm_processor
         self.siglip_processor = siglip_processor
+        self.text = text or TextTokenizers()
         self.vision_end_id: int = vlm_processor.tokenizer.convert_tokens_to_ids("<|vision_end|>")
         self._special_tokens = sorted(
             token.content for token in vlm_processor.tokenizer.added_tokens_decoder.values() if token.special
@@ -77,6 +82,8 @@ class EditProcessor:
             siglip_pixels=self._siglip_pixels(images),
             image_rows=rows,
             image_positions=positions,
+            clip_ids=self.text.clip_ids(instructions),
+            t5_ids=self.text.t5_ids(instructions),
         )
 
     @property

@@ -37,7 +37,10 @@ SIGLIP_SIDE = 64
 
 
 def build_tiny(
-    seed: int = 0, photographs: Sequence[np.ndarray] | None = None, fit_steps: int = 420
+    seed: int = 0,
+    photographs: Sequence[np.ndarray] | None = None,
+    fit_steps: int = 420,
+    takes_reference_latents: bool = False,
 ) -> UnifiedEditModel:
     """A whole model of the real classes, about a million parameters, with random weights.
 
@@ -48,6 +51,7 @@ def build_tiny(
             not seen too); this takes about 15 seconds of one CPU core. It is no trained autoencoder: it has seen
             these photographs only. Without them the VAE stays random too, and decodes to mush.
         fit_steps: steps of that fit.
+        takes_reference_latents: as in `UnifiedEditModel`.
 
     Returns:
         the model, on the CPU, float32.
@@ -80,7 +84,14 @@ def build_tiny(
     )
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
     core = EditCore(conditioner, denoiser)
-    return UnifiedEditModel(QwenSiglipTower(vlm, siglip), core, LatentCodec(vae), processor, scheduler)
+    return UnifiedEditModel(
+        QwenSiglipTower(vlm, siglip),
+        core,
+        LatentCodec(vae),
+        processor,
+        scheduler,
+        takes_reference_latents=takes_reference_latents,
+    )
 
 
 def build_tiny_flux(guidance_embeds: bool = False) -> FluxTransformer2DModel:

@@ -34,7 +34,7 @@ def test_training_and_inference_build_the_same_inputs(
     UnifiedEditPipeline(tiny)("Make it red", pictures[:2], steps=1, height=16, width=16)
     in_worker = pickle.loads(pickle.dumps(tiny.processor))
     for name, value in vars(in_worker(["Make it red"], [pictures[:2]])).items():
-        assert torch.equal(value, getattr(seen[0], name)), name
+        assert value is getattr(seen[0], name) is None or torch.equal(value, getattr(seen[0], name)), name
 
 
 def test_images_stand_before_their_vision_end(tiny: UnifiedEditModel, pictures: list[np.ndarray]) -> None:
@@ -85,6 +85,8 @@ def test_rows_without_references_have_inputs_of_the_usual_shapes(
     assert len(without) == 2
     for name, value in vars(without).items():
         expected = getattr(with_image, name)
+        if value is expected is None:
+            continue
         assert value.dtype == expected.dtype, name
         assert value.shape[2:] == expected.shape[2:], name
     for name in ("pixel_values", "image_grid_thw", "siglip_pixels", "image_rows", "image_positions"):
