@@ -11,7 +11,9 @@ from PIL import Image
 from jobs import cli
 from schemas.errors import ConfigError
 from unified_model.flow import resolution_mu
-from unified_model.pipeline import UnifiedEditPipeline, edit_size, timestep_schedule
+from unified_model.pipeline import UnifiedEditPipeline
+from unified_model.requests import edit_size
+from unified_model.sampling import timestep_schedule
 
 
 @pytest.fixture(scope="module")
