@@ -16,8 +16,12 @@ from torch.utils.tensorboard import SummaryWriter
 from schemas.atomic import write_bytes, writing
 from trainer.config import TrainConfig
 from trainer.data.loader import BadSample
-from trainer.run_folder import LOG, SKIPPED, TENSORBOARD
+from trainer.data.shards import ShardIndex
+from trainer.run_folder import LOG, SKIPPED, TENSORBOARD, VALIDATION_LOG
 from trainer.stages import PatternCount
+from trainer.validation.bins import AREA_BINS
+from trainer.validation.held_out import HeldOut
+from trainer.validation.validate import Outcome, forget_after, headline, write
 
 
 class Logbook:
@@ -45,8 +49,9 @@ class Logbook:
 
     def __enter__(self) -> Logbook:
         if self._writes:
-            for name in (LOG, SKIPPED):
+            for name in (LOG, SKIPPED, VALIDATION_LOG):
                 keep_steps(self._run / name, self._first_step)
+            forget_after(self._run, self._first_step)
             self._board = SummaryWriter(str(self._run / TENSORBOARD), purge_step=self._first_step + 1)
             self._progress.start()
             self._task = self._progress.add_task("", total=self._config.steps, completed=self._first_step)
@@ -80,6 +85,46 @@ class Logbook:
         self._progress.update(self._task, completed=number, description=line)
         if self._progress.disable and (number % self._config.logging.every == 0 or number == self._config.steps):
             self._console.print(f"step {number}/{self._config.steps}  {line}", highlight=False, soft_wrap=True)
+
+    def validating(self, step: int) -> None:
+        """The run's model is being validated, which may take a while."""
+        if self._writes:
+            self._progress.update(self._task, description=f"validating at step {step}")
+
+    def has_validation(self, step: int) -> bool:
+        """Whether a validation of this step is written."""
+        path = self._run / VALIDATION_LOG
+        return path.is_file() and any(json.loads(line)["step"] == step for line in path.open(encoding="utf-8"))
+
+    def validation(self, step: int, outcome: Outcome, held_out: HeldOut, seconds: float) -> None:
+        """One validation: its folder, its line in validation.jsonl, and TensorBoard.
+
+        Raises:
+            InputError, OutputError: as `trainer.validation.validate.write`.
+        """
+        if not self._writes:
+            return
+        strips = write(outcome, held_out, self._run, step)
+        append_line(self._run / VALIDATION_LOG, {"step": step, "seconds": round(seconds, 3), **outcome.figures})
+        for name, value in outcome.figures.items():
+            self._board.add_scalar(f"validation/{name}", value, step)
+        for name, picture in strips.items():
+            self._board.add_image(f"validation/{name}", picture, step, dataformats="HWC")
+        told = "  ".join(f"{name} {value:.4g}" for name, value in headline(outcome.figures).items())
+        self.say(f"validation at step {step}: {told}  ({seconds:.1f} s)")
+
+    def held_out(self, held_out: HeldOut, training: ShardIndex) -> None:
+        """What the run is validated on."""
+        if not self._writes:
+            return
+        bins = ", ".join(f"{count:,} {AREA_BINS[name]}" for name, count in held_out.counts().items())
+        self.say(f"{len(held_out.loss_samples):>15,}  held-out samples for the loss ({bins or 'none'} edited)")
+        self.say(f"{len(held_out.edit_samples):>15,}  held-out samples to edit")
+        for sample in held_out.bad:
+            self.say(f"left out {sample.key} in {sample.shard}: {sample.reason}, {sample.sentence}")
+        seen = training.count_of(held_out.keys())
+        if seen:
+            self.say(f"{seen:>15,}  of the held-out samples are trained on too: their figures are not held-out ones")
 
     def skipped(self, step: int, samples: Sequence[BadSample]) -> None:
         """Samples that could not be used, with why."""

@@ -26,6 +26,9 @@ LOCK = ".lock"
 LOG = "log.jsonl"
 SKIPPED = "skipped.jsonl"
 TENSORBOARD = "tensorboard"
+VALIDATION = "validation"
+"""One folder a validation, `step-000100/`."""
+VALIDATION_LOG = "validation.jsonl"
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ def _lock(run: Path) -> int:
     check_can_be_folder(run, "output")
     if not (run / CHECKPOINTS).exists():
         # What a run that was killed before its first checkpoint may have left.
-        check_holds_only(run, "output", (CONFIG, LOCK, LOG, SKIPPED, TENSORBOARD), "no training")
+        left = (CONFIG, LOCK, LOG, SKIPPED, TENSORBOARD, VALIDATION, VALIDATION_LOG)
+        check_holds_only(run, "output", left, "no training")
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -118,9 +122,9 @@ def _lock(run: Path) -> int:
 def clear(config: TrainConfig) -> None:
     """Delete what an earlier run left in the folder, and nothing else."""
     run = Path(config.output)
-    for name in (CHECKPOINTS, EXPORT, f".{EXPORT}.partial", TENSORBOARD):
+    for name in (CHECKPOINTS, EXPORT, f".{EXPORT}.partial", TENSORBOARD, VALIDATION):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in (CONFIG, LOG, SKIPPED):
+    for name in (CONFIG, LOG, SKIPPED, VALIDATION_LOG):
         (run / name).unlink(missing_ok=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -26,6 +26,8 @@ from trainer.loss.flow_matching import noised, sample_noise, sample_timesteps, v
 from trainer.loss.region_loss import error_map
 from trainer.optimization.engine import Engine, build_engine
 from trainer.stages import PatternCount
+from trainer.validation.held_out import open_held_out
+from trainer.validation.validate import Outcome, Validation
 from unified_model.loading import load_for_inference
 from unified_model.model import UnifiedEditModel
 
@@ -46,6 +48,8 @@ class Session:
         counts: what each pattern opened.
         core_parameters: parameters of the core, frozen ones and adapters too.
         order: position -> sample.
+        validation: what validates the run, or None where nothing does.
+        last_validation: the figures of the last validation by name, `ema/loss` and so on; empty before the first.
     """
 
     config: TrainConfig
@@ -59,6 +63,8 @@ class Session:
     counts: list[PatternCount]
     core_parameters: int
     order: Order
+    validation: Validation | None = None
+    last_validation: dict[str, float] = field(default_factory=dict)
 
     def batches(self) -> Iterator[MicroBatch]:
         """This rank's micro-batches from the next step to the end of the run."""
@@ -79,6 +85,19 @@ class Session:
         timesteps = sample_timesteps(config.seed, batch.positions, config.data.image_tokens, config.timestep).to(device)
         prediction = self.engine(noised(latents, noise, timesteps), timesteps, features)
         return error_map(prediction, velocity(latents, noise))
+
+    def is_validation_due(self) -> bool:
+        """Whether the run wants to be validated at its present step."""
+        return self.validation is not None and self.validation.is_due(self.step)
+
+    def validate(self) -> Outcome | None:
+        """Validate now, and keep the figures; None where nothing validates. A collective."""
+        if self.validation is None:
+            return None
+        trainable = {name: value for name, value in self.model.core.named_parameters() if value.requires_grad}
+        outcome = self.validation.run(self.engine, trainable, self.ema)
+        self.last_validation = dict(outcome.figures)
+        return outcome
 
     def keys_digest(self, step: int) -> str:
         """16 hexadecimal digits of the keys of a step's global batch, in order; `step` counts from 0."""
@@ -108,19 +127,24 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
     """
     torch.manual_seed(config.seed + ranks.rank)
     index = ranks.together(lambda: open_index(config, ranks.world))
+    checks = config.validation
+    held_out = None if checks is None else ranks.together(lambda: open_held_out(checks))
     model = ranks.together(lambda: _load_model(config))
     model.to(ranks.device)
     counts = ranks.together(lambda: open_stage(model.core, config))
     total = sum(parameter.numel() for parameter in model.core.parameters())
     model.tower.eval()
     model.core.train()
+    validation = None
+    if checks is not None and held_out is not None:
+        validation = Validation(held_out, config, checks, model, ranks)
     if config.engine.gradient_checkpointing:
         model.core.denoiser.transformer.enable_gradient_checkpointing()
     engine = build_engine(model.core, config, ranks)
     trainable = {name: value for name, value in model.core.named_parameters() if value.requires_grad}
     ema = ShardedEma(trainable, ranks, config.ema.decay) if config.averages else None
     order = Order(config.seed, len(index))
-    session = Session(config, ranks, index, model, engine, ema, 0, 0, counts, total, order)
+    session = Session(config, ranks, index, model, engine, ema, 0, 0, counts, total, order, validation)
     if start.checkpoint is not None:
         path = start.checkpoint
         progress = ranks.together(lambda: checkpoint.load(path, engine, ema, ranks))

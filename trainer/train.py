@@ -87,6 +87,8 @@ def _train(config: TrainConfig, on_step: OnStep | None, restart: bool, ranks: Ra
     with Logbook(config, session.step, ranks.is_first) as logbook, _sigterm() as asked_to_stop:
         logbook.samples(len(session.index), session.index.left_out)
         logbook.trainable(session.counts, session.core_parameters)
+        if session.validation is not None:
+            logbook.held_out(session.validation.held_out, session.index)
         stopped = _loop(session, logbook, asked_to_stop, on_step)
         if stopped:
             logbook.say(f"stopped at step {session.step} of {config.steps} and saved: start it again to go on")
@@ -108,6 +110,8 @@ def _train(config: TrainConfig, on_step: OnStep | None, restart: bool, ranks: Ra
 def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool], on_step: OnStep | None) -> bool:
     """Step to the end; True where SIGTERM came first. A checkpoint stands at the end either way."""
     config, ranks = session.config, session.ranks
+    if session.is_validation_due() and not ranks.gather(logbook.has_validation(session.step))[0]:
+        _validate(session, logbook)
     batches = session.batches()
     while session.step < config.steps:
         began = time.perf_counter()
@@ -138,11 +142,23 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
         if on_step is not None and ranks.is_first:
             on_step(record)
         stop = bool(ranks.sum(torch.tensor(float(asked_to_stop()))))
+        if session.is_validation_due() and not stop:
+            _validate(session, logbook)
         if stop or session.step % config.checkpoints.every == 0 or session.step == config.steps:
             session.save()
         if stop and session.step < config.steps:
             return True
     return False
+
+
+def _validate(session: Session, logbook: Logbook) -> None:
+    """Validate, and write what came of it, before a checkpoint of the same step. A collective."""
+    began = time.perf_counter()
+    logbook.validating(session.step)
+    outcome = session.validate()
+    if session.validation is not None and outcome is not None:
+        held_out, seconds = session.validation.held_out, time.perf_counter() - began
+        session.ranks.together(lambda: logbook.validation(session.step, outcome, held_out, seconds))
 
 
 def _record(session: Session, losses: LossReport, norm: float | None, rate: float, seconds: float) -> dict[str, Any]:

@@ -111,5 +111,5 @@ def changed(config: TrainConfig, **changes: Any) -> TrainConfig:
     """The config with other values, given by section as for `config_for`."""
     values = config.as_json()
     for name, value in changes.items():
-        values[name] = {**values[name], **value} if isinstance(value, dict) else value
+        values[name] = {**(values[name] or {}), **value} if isinstance(value, dict) else value
     return parse_config(TrainConfig, values, "test")

@@ -6,6 +6,7 @@ from trainer.config.loss import TimestepConfig, WeightingConfig
 from trainer.config.optimization import EngineConfig, OptimizerConfig
 from trainer.config.saving import CheckpointConfig, EmaConfig, LoggingConfig
 from trainer.config.train import TrainConfig, load_train_config, replace
+from trainer.config.validation import ValidationConfig
 
 __all__ = [
     "PATCH",
@@ -18,6 +19,7 @@ __all__ = [
     "OptimizerConfig",
     "TimestepConfig",
     "TrainConfig",
+    "ValidationConfig",
     "WeightingConfig",
     "load_train_config",
     "replace",

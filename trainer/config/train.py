@@ -14,9 +14,10 @@ from trainer.config.lora import LoraConfig
 from trainer.config.loss import TimestepConfig, WeightingConfig
 from trainer.config.optimization import EngineConfig, OptimizerConfig
 from trainer.config.saving import CheckpointConfig, EmaConfig, LoggingConfig
+from trainer.config.validation import ValidationConfig
 from trainer.stages import STAGES
 
-FREE_ON_RESUME = ("output", "steps", "checkpoints", "logging", "data.workers")
+FREE_ON_RESUME = ("output", "steps", "checkpoints", "logging", "validation", "data.workers")
 """Dotted fields that may differ when a run goes on: none of them changes what a step computes."""
 
 
@@ -59,6 +60,8 @@ class TrainConfig(Config):
     """Moving average of the trainable parameters."""
     checkpoints: CheckpointConfig = CheckpointConfig()
     """When checkpoints are written, and how many are kept."""
+    validation: ValidationConfig | None = None
+    """Held-out loss and edited images while the run trains; null for none."""
     logging: LoggingConfig = LoggingConfig()
     """What is written of each step."""
 

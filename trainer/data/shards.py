@@ -45,7 +45,8 @@ class ShardIndex:
 
     Args:
         folders: the packed folders.
-        table: columns folder (position in `folders`), key, shard, offset, size, in the order of folders and index.
+        table: columns folder (position in `folders`), key, shard, offset, size, edited_fraction and mask_status, in the
+            order of folders and index.
         left_out: mask status, or `subset NAME` -> samples left out for it.
     """
 
@@ -60,6 +61,10 @@ class ShardIndex:
         """The key of a sample (0 <= sample < len)."""
         return str(self.table["key"][sample].as_py())
 
+    def count_of(self, keys: Collection[str]) -> int:
+        """How many of the samples have one of these keys."""
+        return int(pc.sum(pc.is_in(self.table["key"], value_set=pa.array(sorted(keys), pa.string()))).as_py() or 0)
+
     def shard(self, sample: int) -> Path:
         """The shard that holds a sample."""
         folder = self.folders[self.table["folder"][sample].as_py()]
@@ -68,6 +73,10 @@ class ShardIndex:
     def span(self, sample: int) -> tuple[int, int]:
         """Offset and size in bytes of a sample in its shard."""
         return int(self.table["offset"][sample].as_py()), int(self.table["size"][sample].as_py())
+
+    def area(self, sample: int) -> tuple[float, str]:
+        """Edited fraction (0..1) and status of a sample's stored mask, as the index states them."""
+        return float(self.table["edited_fraction"][sample].as_py()), str(self.table["mask_status"][sample].as_py())
 
 
 def open_shards(folders: Sequence[Path], statuses: Collection[str], subsets: Collection[str]) -> ShardIndex:
@@ -92,7 +101,7 @@ def open_shards(folders: Sequence[Path], statuses: Collection[str], subsets: Col
         status = pc.fill_null(table["mask_status"], "none")
         taken = pc.is_in(status, value_set=pa.array(sorted(statuses), pa.string()))
         left_out.update(status.filter(pc.invert(taken)).to_pylist())
-        table = table.filter(taken).select(["key", "shard", "offset", "size"])
+        table = table.filter(taken).select(["key", "shard", "offset", "size", "edited_fraction", "mask_status"])
         tables.append(table.append_column("folder", pa.array(np.full(table.num_rows, position, dtype=np.int32))))
     return ShardIndex(tuple(folders), pa.concat_tables(tables).combine_chunks(), dict(left_out))
 

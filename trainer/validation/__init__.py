@@ -1,0 +1,1 @@
+"""Held-out loss and edited images while a run trains."""
