@@ -1,6 +1,6 @@
 """Training, from shards to an export. Run by `editmill train`, or under torchrun or the deepspeed launcher:
 
-torchrun --nproc-per-node 8 -m trainer.train configs/train-edit.yaml
+torchrun --nproc-per-node 8 -m trainer.train configs/train/edit-8xh100.yaml
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,8 @@ from trainer.errors import TrainingStopped
 from trainer.export import EXPORT, export
 from trainer.logbook import Logbook
 from trainer.loss.reduction import LossReport, global_count, local_objective, report, sums
+from trainer.measures.flops import StepFlops
+from trainer.measures.throughput import StepMeter, peak_flops
 from trainer.optimization import engine
 from trainer.session import Session, build
 
@@ -113,15 +114,19 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
     if session.is_validation_due() and not ranks.gather(logbook.has_validation(session.step))[0]:
         _validate(session, logbook)
     batches = session.batches()
+    flops = StepFlops(session.model, config.engine.gradient_checkpointing)
+    meter = StepMeter(flops, ranks, peak_flops(config.hardware, ranks.device))
     while session.step < config.steps:
-        began = time.perf_counter()
-        micro = [next(batches) for _ in range(config.gradient_accumulation)]
+        meter.begin()
+        with meter.waiting():
+            micro = [next(batches) for _ in range(config.gradient_accumulation)]
         count = _count(session, micro, logbook)
         rate = engine.learning_rate_at(session.step, config)
         engine.set_learning_rate(session.engine, rate)
         parts, per_sample, norm = [], [], None
         for number, batch in enumerate(micro):
             weights, usable = batch.weights.to(ranks.device), batch.usable.to(ranks.device)
+            meter.take(batch)
             errors = session.errors(batch)
             engine.backward(session.engine, local_objective(errors, weights, usable, count), config, ranks)
             parts.append(sums(errors, weights, batch.cells.to(ranks.device), usable))
@@ -137,7 +142,7 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
             raise TrainingStopped(
                 f"gradient norm at step {session.step}", norm, "is not finite", "Lower the learning rate."
             )
-        record = _record(session, report(total, config.weighting), norm, rate, time.perf_counter() - began)
+        record = _record(session, report(total, config.weighting), norm, rate, meter)
         logbook.step(record)
         if on_step is not None and ranks.is_first:
             on_step(record)
@@ -161,8 +166,8 @@ def _validate(session: Session, logbook: Logbook) -> None:
         session.ranks.together(lambda: logbook.validation(session.step, outcome, held_out, seconds))
 
 
-def _record(session: Session, losses: LossReport, norm: float | None, rate: float, seconds: float) -> dict[str, Any]:
-    """The line of log.jsonl for the step just done."""
+def _record(session: Session, losses: LossReport, norm: float | None, rate: float, meter: StepMeter) -> dict[str, Any]:
+    """The line of log.jsonl for the step just done. A collective."""
     return {
         "step": session.step,
         "loss": losses.loss,
@@ -173,7 +178,7 @@ def _record(session: Session, losses: LossReport, norm: float | None, rate: floa
         "gradient_norm": norm,
         "learning_rate": rate,
         "samples": losses.samples,
-        "samples_per_second": round(losses.samples / seconds, 4),
+        **meter.end(losses.samples),
         "keys": session.keys_digest(session.step - 1),
     }
 
@@ -256,7 +261,7 @@ def parse_changes(changes: list[str]) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """The entry of one rank; returns the exit code (0 done or saved at SIGTERM, 1 stopped, 2 wrong call or input)."""
     parser = argparse.ArgumentParser(prog="python -m trainer.train", description=train.__doc__)
-    parser.add_argument("config", type=Path, help="YAML file, see configs/train-edit.yaml")
+    parser.add_argument("config", type=Path, help="YAML file, see configs/train/edit-8xh100.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a value of the file")
     parser.add_argument("--restart", action="store_true", help="delete what the run's folder holds, and start over")
     # The deepspeed launcher adds this; the environment says the same.

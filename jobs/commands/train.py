@@ -10,7 +10,7 @@ import typer
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file; configs/train-edit.yaml explains every key.")],
+    config: Annotated[Path, typer.Argument(help="YAML file; configs/train/edit-8xh100.yaml explains every key.")],
     change: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,7 +40,7 @@ def train(
 
     Example:
 
-        editmill train configs/train-edit.yaml --set output=runs/first --set steps=2000 --processes 8
+        editmill train configs/train/edit-8xh100.yaml --set output=runs/first --set steps=2000 --processes 8
     """
     from schemas.errors import InputError
 

@@ -132,7 +132,7 @@ class Demo:
             "  editmill run configs/pipeline-pairs.yaml          your pairs -> masks -> shards (see the file)",
             "  editmill preview runs/pairs/shards                look at the masks before you train",
             "and with a GPU and pretrained weights:",
-            "  editmill train configs/train-edit.yaml --processes 8",
+            "  editmill train configs/train/edit-8xh100.yaml --processes 8",
             "  editmill edit --checkpoint runs/edit/export --image in.png --instruction '...' --output out.png",
         )
         for line in lines:

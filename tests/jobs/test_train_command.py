@@ -13,18 +13,18 @@ from schemas.errors import ConfigError, EditmillError, InputError
 from trainer.config import load_train_config
 from trainer.train import parse_changes
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
 
-@pytest.mark.parametrize("name", ["train-tiny-cpu.yaml", "train-edit.yaml"])
+@pytest.mark.parametrize("name", ["tiny-cpu.yaml", "edit-8xh100.yaml"])
 def test_the_configs_that_come_along_are_valid(name: str) -> None:
     config = load_train_config(CONFIGS / name)
     assert config.weighting.function == "logarithmic"
 
 
 def test_the_full_config_names_every_key() -> None:
-    values = read_yaml(CONFIGS / "train-edit.yaml")
-    assert set(values) == set(load_train_config(CONFIGS / "train-edit.yaml").as_json())
+    values = read_yaml(CONFIGS / "edit-8xh100.yaml")
+    assert set(values) == set(load_train_config(CONFIGS / "edit-8xh100.yaml").as_json())
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_the_full_config_names_every_key() -> None:
     ],
 )
 def test_a_wrong_value_is_one_clear_error(change: str, message: str) -> None:
-    result = CliRunner().invoke(app, ["train", str(CONFIGS / "train-tiny-cpu.yaml"), "--set", change])
+    result = CliRunner().invoke(app, ["train", str(CONFIGS / "tiny-cpu.yaml"), "--set", change])
     assert isinstance(result.exception, ConfigError)
     assert message in str(result.exception)
 
@@ -54,7 +54,7 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
 def test_changes_are_read_as_yaml() -> None:
     changes = parse_changes(["steps=3", "ema.decay=0.5", "data.shards=[a, b]", "output=runs/x=y"])
     assert changes == {"steps": 3, "ema.decay": 0.5, "data.shards": ["a", "b"], "output": "runs/x=y"}
-    config = load_train_config(CONFIGS / "train-tiny-cpu.yaml", changes)
+    config = load_train_config(CONFIGS / "tiny-cpu.yaml", changes)
     assert config.ema.decay == 0.5 and config.data.shards == ["a", "b"]
     with pytest.raises(EditmillError):
         parse_changes(["steps=[1"])
@@ -62,4 +62,4 @@ def test_changes_are_read_as_yaml() -> None:
 
 def test_help_teaches() -> None:
     shown = CliRunner().invoke(app, ["train", "--help"]).output
-    assert "Example" in shown and "editmill train configs/train-edit.yaml" in shown
+    assert "Example" in shown and "editmill train configs/train/edit-8xh100.yaml" in shown

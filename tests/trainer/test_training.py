@@ -20,6 +20,7 @@ from trainer.checkpoints.ema import ShardedEma, decay_at
 from trainer.config import TrainConfig
 from trainer.data.loader import micro_batches, open_index
 from trainer.errors import TrainingStopped
+from trainer.measures.throughput import MEASURED
 from trainer.train import train
 from unified_model.codec import LatentCodec
 from unified_model.loading import load_for_inference
@@ -32,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 def log(config: TrainConfig) -> list[dict[str, Any]]:
     """The run's log without the time it took."""
     lines = [json.loads(line) for line in (Path(config.output) / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "samples_per_second"} for line in lines]
+    return [{name: value for name, value in line.items() if name not in MEASURED} for line in lines]
 
 
 def exported(config: TrainConfig, which: str) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from training_data import config_for
 from trainer.checkpoints.ema import decay_at
 from trainer.config import TrainConfig
 from trainer.distributed import RENDEZVOUS
+from trainer.measures.throughput import MEASURED
 from trainer.train import train
 from unified_model.model import UnifiedEditModel
 
@@ -30,7 +31,7 @@ STEPS = 5
 
 def log(config: TrainConfig) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (Path(config.output) / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "samples_per_second"} for line in lines]
+    return [{name: value for name, value in line.items() if name not in MEASURED} for line in lines]
 
 
 def core_weights(run: TrainConfig, which: str) -> dict[str, torch.Tensor]:

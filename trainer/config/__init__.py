@@ -1,6 +1,7 @@
 """The training config: one file for each of its sections, put together in `TrainConfig`."""
 
 from trainer.config.data import PATCH, DataConfig
+from trainer.config.hardware import HardwareConfig
 from trainer.config.lora import LoraConfig
 from trainer.config.loss import TimestepConfig, WeightingConfig
 from trainer.config.optimization import EngineConfig, OptimizerConfig
@@ -14,6 +15,7 @@ __all__ = [
     "DataConfig",
     "EmaConfig",
     "EngineConfig",
+    "HardwareConfig",
     "LoggingConfig",
     "LoraConfig",
     "OptimizerConfig",

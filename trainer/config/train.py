@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from schemas.config import Config, parse_config, read_yaml
 from schemas.errors import ConfigError
 from trainer.config.data import DataConfig
+from trainer.config.hardware import HardwareConfig
 from trainer.config.lora import LoraConfig
 from trainer.config.loss import TimestepConfig, WeightingConfig
 from trainer.config.optimization import EngineConfig, OptimizerConfig
@@ -17,7 +18,7 @@ from trainer.config.saving import CheckpointConfig, EmaConfig, LoggingConfig
 from trainer.config.validation import ValidationConfig
 from trainer.stages import STAGES
 
-FREE_ON_RESUME = ("output", "steps", "checkpoints", "logging", "validation", "data.workers")
+FREE_ON_RESUME = ("output", "steps", "checkpoints", "logging", "validation", "hardware", "data.workers")
 """Dotted fields that may differ when a run goes on: none of them changes what a step computes."""
 
 
@@ -64,6 +65,8 @@ class TrainConfig(Config):
     """Held-out loss and edited images while the run trains; null for none."""
     logging: LoggingConfig = LoggingConfig()
     """What is written of each step."""
+    hardware: HardwareConfig = HardwareConfig()
+    """What the run is planned for."""
 
     @field_validator("stage")
     @classmethod

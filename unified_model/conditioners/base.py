@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
@@ -29,6 +31,9 @@ class Conditioner(ModelMixin, ConfigMixin, ABC):
     """
 
     name: ClassVar[str]
+    sees: ClassVar[Mapping[str, Literal["prompt", "image", "context"]]] = MappingProxyType({})
+    """Child module -> the tokens it is run over, for the count of FLOPs: the prompt's, the images' (SigLIP's), or,
+    where nothing is said, all of the context."""
     config_name = "config.json"
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -44,6 +45,7 @@ class MlpConditioner(Conditioner):
     """
 
     name: ClassVar[str] = "mlp"
+    sees = MappingProxyType({"vlm_connector": "prompt", "siglip_connector": "image"})
 
     @register_to_config
     def __init__(

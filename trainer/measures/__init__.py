@@ -1,0 +1,1 @@
+"""What a run costs: FLOPs, memory and speed, before it starts and while it goes."""

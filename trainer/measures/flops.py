@@ -1,0 +1,146 @@
+"""FLOPs of a training step, from the shapes of its samples.
+
+Model FLOPs are what the samples need: every part of the model forward, and the core backward as far as something trains
+(weight gradients of trainable layers only). Hardware FLOPs are what the device is made to do: padding and recomputation
+by gradient checkpointing count too. Over the time of a step and the device's peak they give MFU and HFU; see
+`trainer.measures.work` for what is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainer.measures.flux_flops import FluxWork, flux_work
+from trainer.measures.tower_flops import encoder_flops, language_flops, siglip_flops, vision_flops
+from trainer.measures.work import Work, linear_work, trains
+from unified_model.model import UnifiedEditModel
+
+
+@dataclass(frozen=True)
+class Row:
+    """The shape of one sample.
+
+    Args:
+        height, width: of the target, in pixels.
+        prompt_tokens: of the VLM's prompt, image tokens included.
+        grids: for each reference the VLM's patches in height and width.
+        reference_latents: height and width in pixels of each reference whose latents join the image sequence.
+    """
+
+    height: int
+    width: int
+    prompt_tokens: int
+    grids: tuple[tuple[int, int], ...] = ()
+    reference_latents: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def pictures(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of everything the VAE encodes."""
+        return ((self.height, self.width), *self.reference_latents)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Work of one sample by part of the model.
+
+    Args:
+        vlm, siglip, vae: the frozen towers.
+        conditioner, denoiser: the core.
+    """
+
+    vlm: Work
+    siglip: Work
+    vae: Work
+    conditioner: Work
+    denoiser: Work
+
+    @property
+    def total(self) -> Work:
+        """Of the whole sample."""
+        return self.vlm + self.siglip + self.vae + self.conditioner + self.denoiser
+
+
+class StepFlops:
+    """Counts for one model, whose `requires_grad` must be set as it is trained.
+
+    Args:
+        model: on any device, the meta device too; a core whose parameters are sharded by ZeRO-3 will do.
+        checkpointing: whether the DiT's blocks are recomputed in the backward pass.
+    """
+
+    def __init__(self, model: UnifiedEditModel, checkpointing: bool) -> None:
+        self._model = model
+        self._conditioner = _ConditionerWork.of(model)
+        self._flux: FluxWork = flux_work(model.core.denoiser.transformer, trains(model.core.conditioner), checkpointing)
+        config = model.tower.siglip.config
+        self.siglip_tokens = (config.image_size // config.patch_size) ** 2
+        """Of one reference."""
+        self._siglip = siglip_flops(model.tower.siglip)
+        self._encoder: dict[tuple[int, int], float] = {}
+
+    def context_tokens(self, row: Row) -> int:
+        """Tokens of a sample's conditioning."""
+        return row.prompt_tokens + len(row.grids) * self.siglip_tokens
+
+    def image_tokens(self, row: Row) -> int:
+        """Tokens of a sample's image sequence in the DiT, with those of reference latents."""
+        return sum(height * width for height, width in row.pictures) // self._model.size_multiple**2
+
+    def tokens(self, row: Row) -> int:
+        """The DiT's sequence length."""
+        return self.image_tokens(row) + self.context_tokens(row)
+
+    def sample(self, row: Row, padded_prompt: int | None = None, padded_context: int | None = None) -> Parts:
+        """Work of one sample.
+
+        Args:
+            padded_prompt: the prompt's tokens with padding; None for none.
+            padded_context: the conditioning's tokens with padding; None for none.
+        """
+        prompt = row.prompt_tokens if padded_prompt is None else padded_prompt
+        context = self.context_tokens(row) if padded_context is None else padded_context
+        vlm = self._model.tower.vlm
+        return Parts(
+            vlm=Work(language_flops(vlm, prompt) + sum(vision_flops(vlm, grid) for grid in row.grids)),
+            siglip=Work(self._siglip * len(row.grids)),
+            vae=Work(sum(self._encode(*picture) for picture in row.pictures)),
+            conditioner=self._conditioner(prompt, len(row.grids) * self.siglip_tokens, context),
+            denoiser=self._flux(self.image_tokens(row), context),
+        )
+
+    def model_flops(self, rows: Sequence[Row]) -> float:
+        """What the samples need: no padding, no recomputation."""
+        return sum(self.sample(row).total.model for row in rows)
+
+    def hardware_flops(self, rows: Sequence[Row]) -> float:
+        """What the device is made to do for one micro-batch, whose rows are padded to the longest."""
+        prompt = max(row.prompt_tokens for row in rows)
+        context = max(self.context_tokens(row) for row in rows)
+        return sum(self.sample(row, prompt, context).total.hardware for row in rows)
+
+    def _encode(self, height: int, width: int) -> float:
+        size = (height, width)
+        if size not in self._encoder:
+            self._encoder[size] = encoder_flops(self._model.codec.vae, height, width)
+        return self._encoder[size]
+
+
+@dataclass(frozen=True)
+class _ConditionerWork:
+    """Work of the conditioner for each token of the prompt, of SigLIP, and of the merged context."""
+
+    prompt: Work
+    image: Work
+    context: Work
+
+    @classmethod
+    def of(cls, model: UnifiedEditModel) -> _ConditionerWork:
+        conditioner = model.core.conditioner
+        work = {"prompt": Work(), "image": Work(), "context": Work()}
+        for name, child in conditioner.named_children():
+            work[conditioner.sees.get(name, "context")] += linear_work(child, input_grad=False)
+        return cls(**work)
+
+    def __call__(self, prompt: int, images: int, context: int) -> Work:
+        return self.prompt * prompt + self.image * images + self.context * context
