@@ -27,6 +27,7 @@ from jobs.commands.recaption import recaption
 from jobs.commands.retry_failed import retry_failed
 from jobs.commands.run import run
 from jobs.commands.status import status
+from jobs.commands.step import step
 from jobs.commands.train import train
 from jobs.commands.validate import validate
 from schemas.errors import EditmillError
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "judge": judge,
     "deduplicate": deduplicate,
     "leakage": leakage,
+    "step": step,
     "pack": pack,
     "preview": preview,
     "peek": peek,

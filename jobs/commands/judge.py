@@ -44,6 +44,9 @@ def judge(
     prompt: Annotated[
         str | None, typer.Option(help="imgedit_scores.v1 (default), or a prompt file of your own.")
     ] = None,
+    max_repairs: Annotated[
+        int | None, typer.Option(min=0, help="How often a reply without scores is asked for again (1).")
+    ] = None,
     image_root: ImageRoot = None,
     cache: Cache = None,
     concurrency: Concurrency = None,
@@ -80,6 +83,6 @@ def judge(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
     )
-    step = {**asked, "prompt": prompt, "least": mapping("--least", least) or None}
+    step = {**asked, "prompt": prompt, "max_repairs": max_repairs, "least": mapping("--least", least) or None}
     runner_section = runner_values(runner, workers, address)
     launch(pairs_pipeline("judge", pairs, image_root, output, [{"judge": step}], runner_section), "editmill judge")

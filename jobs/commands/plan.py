@@ -31,6 +31,7 @@ def plan(
     Checks the config, lists the input, and runs some of its rows through every step in this process; their rates are
     carried over to the whole input. Writes plan.json into the run folder: when the job has ended, its report says by
     how much the plan was off. Steps that ask a model ask it about the rows tried; the replies are kept for the job.
+    A step that asks vLLM is passed over, and named.
 
     Example:
 
@@ -101,6 +102,9 @@ def _show(expected: Forecast, tried: Probe) -> None:
             cost = f", {stage.model_money:,.2f}" if stage.model_money else ""
             tokens = f"{stage.prompt_tokens:,.0f} prompt and {stage.completion_tokens:,.0f} completion tokens"
             typer.echo(f"model       {stage.name}: {tokens}{cost}")
+        if not stage.tried:
+            said = "not tried: vLLM answers in the job only. Its rows are taken as kept; its time, GPU-hours and tokens"
+            typer.echo(f"model       {stage.name}: {said} are not in these figures, nor what later steps reject by it")
     typer.echo(f"bytes kept  {expected.bytes / 2**30:,.2f} GiB, once for each shard format")
     if expected.money is not None:
         typer.echo(f"money       {expected.money:,.2f}")

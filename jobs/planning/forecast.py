@@ -28,6 +28,7 @@ class StageProbe:
         setup_seconds: to load what the stage needs, once a worker.
         gpus: held by each worker.
         prompt_tokens, completion_tokens, model_money: of replies of a model, and what they cost.
+        tried: False where the stage could not be tried: its rows are taken as kept, and its work is not known.
     """
 
     name: str
@@ -40,11 +41,12 @@ class StageProbe:
     prompt_tokens: float = 0.0
     completion_tokens: float = 0.0
     model_money: float = 0.0
+    tried: bool = True
 
 
 @dataclass(frozen=True)
 class StageForecast:
-    """A stage over all rows; `seconds` of one core; tokens and money of replies of a model."""
+    """A stage over all rows; `seconds` of one core; tokens and money of replies of a model; `tried` as `StageProbe`."""
 
     name: str
     rows_in: float
@@ -55,6 +57,7 @@ class StageForecast:
     prompt_tokens: float
     completion_tokens: float
     model_money: float
+    tried: bool
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ def forecast(
             prompt_tokens=scale * probe.prompt_tokens,
             completion_tokens=scale * probe.completion_tokens,
             model_money=scale * probe.model_money,
+            tried=probe.tried,
         )
         for probe in probes
     )

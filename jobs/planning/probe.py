@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
+from typing import Any
 
 import pyarrow as pa
 
 from jobs.chain import Chain
 from jobs.planning.forecast import StageProbe
+from jobs.runners.answer_ahead import asks_vllm, is_open
 from pipelines.dataset_step import DatasetStep
 from pipelines.source import Partition
-from pipelines.step import StepResult
+from pipelines.step import Step, StepResult
 from pipelines.vlm.asker import Asker
 
 PARTITIONS = 8
@@ -43,7 +45,8 @@ class Probe:
 
 
 def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, gpus_per_model: float) -> Probe:
-    """Run up to `rows` rows through the chain: an equal share of a seeded choice of partitions.
+    """Run up to `rows` rows through the chain: an equal share of a seeded choice of partitions. A step that asks vLLM
+    is passed over, unless every reply is at hand: an engine is worth its start only for all questions at once.
 
     Args:
         partitions: at least one.
@@ -73,6 +76,10 @@ def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, g
     for step in chain.steps:
         count, setup = _Count(), 0.0
         asker = getattr(step, "asker", None)
+        if table.num_rows and asks_vllm(step) and is_open(step, table):
+            table = _untried(step, table)
+            stages.append(StageProbe(step.name, table.num_rows, table.num_rows, Counter(), 0.0, 0.0, 0.0, tried=False))
+            continue
         start = time.monotonic()
         if table.num_rows:
             if isinstance(step, DatasetStep):
@@ -93,6 +100,14 @@ def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, g
     # Ranges are in the source's own units (lines, row groups): partitions may be of very different lengths.
     total = read_rows * _length(partitions) / max(1, _length([partitions[number] for number in chosen]))
     return Probe(tuple(stages), len(partitions), len(chosen), total, table.nbytes)
+
+
+def _untried(step: Step[Any], table: pa.Table) -> pa.Table:
+    """`table` as if the step had kept every row and had written nothing into them."""
+    for field in step.adds:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table
 
 
 def _itself(table: pa.Table) -> pa.Table:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
+
 from jobs.chain import Chain, Plan
 from jobs.run_folder import RunFolder
 from jobs.work import resume
@@ -49,6 +51,13 @@ RunMap = Callable[..., Iterable[Any]]
 def asks_vllm(step: Step[Any]) -> bool:
     """Whether the step's questions must be answered ahead."""
     return isinstance(step.config, GenerationConfig) and isinstance(step.config.backend, VLLMConfig)
+
+
+def is_open(step: Step[Any], table: pa.Table) -> bool:
+    """Whether the step, which asks vLLM, would ask anything about these rows that its cache lacks."""
+    with _asker(step).noting() as notes:
+        step(table)
+    return bool(notes)
 
 
 def answer_ahead(

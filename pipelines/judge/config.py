@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pipelines.vlm.config import GenerationConfig
+from pipelines.vlm.repair import RepairConfig
 
 IMGEDIT_LEAST = {"instruction_following": 4, "naturalness": 4}
 
 
-class JudgeConfig(GenerationConfig):
+class JudgeConfig(RepairConfig):
     """Scores of each edit pair, put into `judge_scores`."""
 
     prompt: str = "imgedit_scores.v1"
@@ -18,4 +18,4 @@ class JudgeConfig(GenerationConfig):
     """Score -> the least that a pair must reach, inclusive; a pair under one is rejected. Scores not named here are
     stored and decide nothing; `{}` only stores."""
     max_new_tokens: int = Field(default=256, ge=1)
-    """A reply that reaches this many tokens is cut off, and its row rejected as `judge_unparsed`."""
+    """A reply that reaches this many tokens is cut off, and holds no scores."""

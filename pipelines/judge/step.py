@@ -14,10 +14,10 @@ from pipelines.step import StepResult, set_column
 from pipelines.vlm.asking_step import AskingStep
 from pipelines.vlm.backend import Reply, Request
 from pipelines.vlm.images import encoded_bytes
+from pipelines.vlm.rows import MODEL_TOKENS, append_tokens, ask_about_rows
 from schemas.atomic import canonical_json
 from schemas.config import Config
 from schemas.errors import ConfigError, RowRejected
-from schemas.outcomes import rejections
 from schemas.records import EDIT_SAMPLE
 
 _SCORES = EDIT_SAMPLE.fields.field("judge_scores")
@@ -27,15 +27,16 @@ _EVIDENCE = EDIT_SAMPLE.fields.field("judge_evidence")
 class Judge(AskingStep[JudgeConfig, JudgePrompt]):
     """Shows the references and the target to a model, and adds its scores to `judge_scores`.
 
-    Reasons: `judge_unparsed` (the reply holds no scores), `SCORE_too_low` (under the config's `least`),
-    `reference_missing`, `image_missing`, those of `schemas.images`, and those of the backend (`endpoint_...`).
+    Reasons: `judge_unparsed` (no reply held scores, asked again or not), `SCORE_too_low` (under the config's
+    `least`), `reference_missing`, `image_missing`, those of `schemas.images`, and those of the backend
+    (`endpoint_...`).
     """
 
     name: ClassVar[str] = "judge"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config_class: ClassVar[type[Config]] = JudgeConfig
     needs: ClassVar[tuple[str, ...]] = ("references", "target", "instruction")
-    adds: ClassVar[pa.Schema] = pa.schema([_SCORES, _EVIDENCE])
+    adds: ClassVar[pa.Schema] = pa.schema([_SCORES, _EVIDENCE, MODEL_TOKENS])
 
     def __init__(self, config: JudgeConfig) -> None:
         """Load the prompt.
@@ -49,34 +50,24 @@ class Judge(AskingStep[JudgeConfig, JudgePrompt]):
 
     def process(self, table: pa.Table) -> StepResult:
         """Judge every pair of the batch."""
-        requests = [self._request(table, position) for position in range(table.num_rows)]
-        replies = iter(self.asker.ask([request for request in requests if isinstance(request, Request)]))
-        kept: list[int] = []
-        added: list[tuple[list[tuple[str, float]], str]] = []
-        refused: list[tuple[str, RowRejected]] = []
-        for position, request in enumerate(requests):
-            try:
-                if isinstance(request, RowRejected):
-                    raise request
-                added.append(self._judged(next(replies), _scores_before(table, position)))
-                kept.append(position)
-            except RowRejected as rejection:
-                refused.append((table["key"][position].as_py(), rejection))
-        result = table.take(pa.array(kept, pa.int64())) if refused else table
-        result = set_column(result, _SCORES, pa.array([scores for scores, _ in added], _SCORES.type))
-        result = set_column(result, _EVIDENCE, pa.array([evidence for _, evidence in added], _EVIDENCE.type))
-        return StepResult(
-            result,
-            rejections(
-                self.name,
-                self.version,
-                [key for key, _ in refused],
-                [rejection.reason for _, rejection in refused],
-                [rejection.sentence for _, rejection in refused],
-                evidence=[rejection.evidence for _, rejection in refused],
-            ),
-            figures=self.asker.figures(),
+        answered = ask_about_rows(
+            (self.name, self.version),
+            table,
+            [self._request(table, position) for position in range(table.num_rows)],
+            self.asker,
+            self._read,
+            self.config.max_repairs,
         )
+        result = answered.table
+        scores, evidence = [], []
+        for position, value in enumerate(answered.values):
+            given, said = value or ({}, "")
+            scores.append(list({**_scores_before(result, position), **given}.items()))
+            evidence.append(said)
+        result = set_column(result, _SCORES, pa.array(scores, _SCORES.type))
+        result = set_column(result, _EVIDENCE, pa.array(evidence, _EVIDENCE.type))
+        result = append_tokens(result, self.name, answered.tokens)
+        return StepResult(result, answered.rejected, figures=self.asker.figures())
 
     def _request(self, table: pa.Table, position: int) -> Request | RowRejected:
         """What is asked about one pair: the text, the references in order, the target last."""
@@ -93,16 +84,15 @@ class Judge(AskingStep[JudgeConfig, JudgePrompt]):
             return RowRejected("image_missing", "an image of the pair has no bytes")
         return Request(self._prompt.file.system, (self._prompt.file.asked(instruction), *present))
 
-    def _judged(self, outcome: Reply | RowRejected, before: Mapping[str, float]) -> tuple[list[tuple[str, float]], str]:
-        if isinstance(outcome, RowRejected):
-            raise outcome
-        scores = read_scores(outcome, self._prompt.file)
+    def _read(self, reply: Reply) -> tuple[dict[str, int], str]:
+        """Scores, and what gave them as JSON."""
+        scores = read_scores(reply, self._prompt.file)
         evidence = {
             "model": self.config.backend.model_name(),
             "prompt": self._prompt.file.name,
             "prompt_version": self._prompt.file.version,
             "prompt_sha256": self._prompt.sha256,
-            "reply": outcome.text.strip(),
+            "reply": reply.text.strip(),
         }
         for name, least in self.config.least.items():
             if scores[name] < least:
@@ -111,7 +101,7 @@ class Judge(AskingStep[JudgeConfig, JudgePrompt]):
                     f"the judge gives {scores[name]} for {name}, under the minimum {least}",
                     {"judge_scores": scores, "judge_evidence": evidence},
                 )
-        return list({**before, **scores}.items()), canonical_json(evidence)
+        return scores, canonical_json(evidence)
 
 
 def _check_least(least: Mapping[str, int], prompt: JudgePrompt) -> None:

@@ -20,6 +20,7 @@ from jobs.config import PipelineConfig
 from jobs.planning.probe import probe
 from jobs.run_manifest import read_run_manifest
 from schemas.config import parse_config
+from schemas.errors import ConfigError, InputError
 
 sys.path.append(str(Path(__file__).parents[1] / "pipelines"))
 
@@ -77,6 +78,22 @@ def test_pairs_are_judged_deduplicated_and_held_against_a_benchmark(tmp_path: Pa
     assert dict(kept["judge_scores"].to_pylist()[0]) == {"instruction_following": 5.0, "naturalness": 5.0}
     again = editmill("leakage", tmp_path / "unique", "--benchmark", bench, "--output", tmp_path / "clean")
     assert again.count("nothing to do") == 2
+
+
+def test_any_step_can_be_run_by_its_name(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "small", [1, 2], size=64)
+    call = ["step", "pair_bounds", str(tmp_path / "small"), "--output", str(tmp_path / "bounded"), "--set"]
+    assert CliRunner().invoke(app, [*call, "min_side=96"]).exit_code == 1, "nothing was kept"
+    assert reasons(tmp_path / "bounded") == {"target_side_too_short": 2}
+    editmill("step", "perceptual_hash", tmp_path / "small", "--output", tmp_path / "hashed")
+    editmill("step", "pair_bounds", tmp_path / "hashed", "--output", tmp_path / "kept", "--set", "min_side=64")
+    [records] = (tmp_path / "kept" / "records").iterdir()
+    assert pq.read_table(records).num_rows == 2 and "image_hashes" in pq.read_schema(records).names
+    records_of = ("--source", "image_records_parquet", "--output", tmp_path / "none")
+    with pytest.raises(InputError, match="is a folder without"):
+        editmill("step", "pair_bounds", tmp_path / "small", *records_of, "--set", "min_side=64")
+    with pytest.raises(ConfigError, match="Did you mean 'pair_bounds'"):
+        editmill("step", "pair_bound", tmp_path / "small", "--output", tmp_path / "none")
 
 
 def test_a_plan_decides_over_the_rows_it_tries(tmp_path: Path) -> None:

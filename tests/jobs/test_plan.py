@@ -7,11 +7,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pair_files import editmill, write_config, write_pairs
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from jobs.planning.forecast import StageProbe, forecast, wilson
+from pipelines.vlm.answered_before import AnsweredBefore
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
@@ -55,6 +59,26 @@ def test_a_probe_of_every_row_is_exact_and_the_job_says_by_how_much_the_plan_was
     events = [json.loads(line) for line in (tmp_path / "job" / "log.jsonl").read_text().splitlines()]
     off = {event["quantity"]: event for event in events if event["event"] == "plan_was_off"}
     assert off["rows in"]["planned"] == off["rows in"]["actual"] == 12
+
+
+def test_a_step_that_asks_vllm_is_passed_over_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AnsweredBefore, "preflight", lambda self: None)
+    pairs = write_pairs(tmp_path / "pairs")
+    steps = [{"judge": {"backend": {"kind": "vllm", "model": "org/model"}}}, {"masks": {}}]
+    values = {
+        "name": "job",
+        "output": str(tmp_path / "job"),
+        "source": {"edit_pairs_jsonl": {"path": str(pairs)}},
+        "steps": steps,
+        "runner": {"kind": "ray"},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(values))
+    told = CliRunner().invoke(app, ["plan", str(tmp_path / "job.yaml")], catch_exceptions=False)
+    assert "judge: not tried" in told.output
+    as_json = CliRunner().invoke(app, ["plan", str(tmp_path / "job.yaml"), "--json"], catch_exceptions=False)
+    source, judge, masks = json.loads(as_json.output)["stages"]
+    assert (source["tried"], judge["tried"], masks["tried"]) == (True, False, True)
+    assert judge["kept"] == judge["rows_in"] == source["kept"] and masks["seconds"] > 0
 
 
 def test_what_is_wrong_is_told_before_anything_is_read(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pipelines.judge.prompt import load_prompt
 from pipelines.judge.reading import read_scores
 from pipelines.step import StepResult
 from pipelines.vlm.backend import Reply
+from pipelines.vlm.reading import ReplyFault
 from schemas.config import parse_config
 from schemas.errors import ConfigError, InputError, RowRejected
 from schemas.outcomes import OUTCOME
@@ -76,7 +77,8 @@ def test_scores_are_stored_with_what_gave_them() -> None:
         "prompt_sha256": hashlib.sha256(prompt.read_bytes()).hexdigest(),
         "reply": REPLY,
     }
-    assert set(result.kept.column_names) - set(EDIT_PAIR.fields.names) <= set(EDIT_SAMPLE.fields.names)
+    added = set(result.kept.column_names) - set(EDIT_PAIR.fields.names)
+    assert added - {"model_tokens"} <= set(EDIT_SAMPLE.fields.names)
     system, user = endpoint.requests[0]["messages"]
     assert system["content"] == PROMPT.system
     text, *images = user["content"]
@@ -116,10 +118,9 @@ UNPARSED = [
 
 @pytest.mark.parametrize("text", UNPARSED)
 def test_what_is_no_score_is_never_a_number(text: str) -> None:
-    with pytest.raises(RowRejected) as caught:
+    with pytest.raises(ReplyFault) as caught:
         read_scores(Reply(text, "stop"), PROMPT)
     assert caught.value.reason == "judge_unparsed"
-    assert caught.value.evidence == {"judge_reply": text}
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,25 @@ def test_every_fault_rejects_its_own_pair_and_no_other() -> None:
     }
 
 
+@pytest.mark.parametrize("repairs", [0, 2])
+def test_a_reply_without_scores_is_asked_for_again_a_bounded_number_of_times(repairs: int) -> None:
+    wordy, never = picture(0), picture(1)
+    with serve(behaviours={wordy: "once_faulty"}, good=REPLY, texts={never: "It looks fine to me."}) as endpoint:
+        result = judge(endpoint.url, max_repairs=repairs)(pairs(wordy, never, picture(2)))
+    assert len(endpoint.requests) == 3 + (1 + repairs if repairs else 0)
+    refused = dict(zip(result.rejected["key"].to_pylist(), result.rejected["evidence"].to_pylist(), strict=True))
+    assert set(result.rejected["reason"].to_pylist()) == {"judge_unparsed"}
+    assert len(refused) == (1 if repairs else 2)
+    evidence = json.loads(refused[pairs(wordy, never)["key"][1].as_py()])
+    assert evidence["reply"] == "It looks fine to me."
+    assert evidence["prompt_tokens"] == 100 * (1 + repairs), "all replies to a pair are counted"
+    used = [[entry["prompt_tokens"] for entry in row] for row in result.kept["model_tokens"].to_pylist()]
+    assert used == ([[200], [100]] if repairs else [[100]])
+    if repairs:
+        asked_again = [one["messages"] for one in endpoint.requests if len(one["messages"]) == 4]
+        assert all("no line 'Score 1: NUMBER'" in messages[3]["content"] for messages in asked_again)
+
+
 def test_bounds_and_prompts_are_checked_before_any_row(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no score of the prompt imgedit_scores"):
         judge("http://one/v1", least={"beauty": 3})
@@ -204,7 +224,9 @@ def test_a_real_model_in_this_process_looks_at_every_image_and_its_noise_is_no_s
     folder = tmp_path_factory.mktemp("judge") / "tiny"
     build_tiny(seed=0).save_pretrained(folder)
     local = {"kind": "transformers", "model": str(folder / "vlm"), "device": "cpu", "batch_size": 3}
-    config = parse_config(JudgeConfig, {"backend": local, "max_new_tokens": 16, "max_side": 56}, "judge")
+    config = parse_config(
+        JudgeConfig, {"backend": local, "max_new_tokens": 16, "max_side": 56, "max_repairs": 0}, "judge"
+    )
     step = Judge(config)
     step.preflight()
     step.setup()
