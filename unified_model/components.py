@@ -51,6 +51,13 @@ def load_component(component: Any, source: str | Path, **keywords: Any) -> Any:
     return component.from_pretrained(found.name, **found.subfolder, **keywords)
 
 
+def save_tokenizer(tokenizer: Any, folder: str | Path) -> None:
+    """Save a tokenizer as it was loaded: its last call's padding and length would come back as settings otherwise."""
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.save_pretrained(str(folder))
+
+
 def forget_origin(folder: Path) -> None:
     """Drop from a saved component's configs where it was loaded from, so that equal components have equal bytes."""
     for name, keys in ORIGIN_KEYS.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from unified_model.adapters import save_adapter, without_adapters
 from unified_model.assembly import load_parts
 from unified_model.card import ADAPTER_PARTS, CORE_PARTS, OPTIONAL_PARTS, PARTS, ModelCard, read_card, write_card
 from unified_model.codec import LatentCodec
-from unified_model.components import forget_origin, load_component
+from unified_model.components import forget_origin, load_component, save_tokenizer
 from unified_model.conditioners import load_conditioner
 from unified_model.config import UnifiedModelConfig
 from unified_model.core import EditCore
@@ -159,9 +160,13 @@ class UnifiedEditModel(nn.Module):
             "vae": [self.codec.vae.save_pretrained],
             "scheduler": [self.scheduler.save_pretrained],
         }
-        for part, encoder in (("clip", self.text.clip), ("t5", self.text.t5)):
+        tokenizers = self.processor.text
+        for part, encoder, tokenizer in (
+            ("clip", self.text.clip, tokenizers.clip),
+            ("t5", self.text.t5, tokenizers.t5),
+        ):
             if encoder is not None:
-                writers[part] = [encoder.save_pretrained, getattr(self.processor.text, part).save_pretrained]
+                writers[part] = [encoder.save_pretrained, partial(save_tokenizer, tokenizer)]
         for part in chosen:
             (folder / part).mkdir(parents=True, exist_ok=True)
             for write in writers[part]:

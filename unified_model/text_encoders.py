@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+CLIP_LENGTH = 77
+"""Tokens that CLIP takes."""
+
 
 @dataclass(frozen=True)
 class TextTokenizers:
@@ -29,7 +32,7 @@ class TextTokenizers:
 
     def clip_ids(self, instructions: Sequence[str | None]) -> Tensor | None:
         """(B, 77) int64, or None without CLIP. A dropped instruction is an empty text."""
-        return None if self.clip is None else _ids(self.clip, instructions, int(self.clip.model_max_length))
+        return None if self.clip is None else _ids(self.clip, instructions, CLIP_LENGTH)
 
     def t5_ids(self, instructions: Sequence[str | None]) -> Tensor | None:
         """(B, t5_length) int64, or None without T5. A dropped instruction is an empty text."""

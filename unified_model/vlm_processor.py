@@ -12,7 +12,7 @@ from typing import Any
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLProcessor
 from transformers.processing_utils import ProcessorMixin
 
-from unified_model.components import Located, locate
+from unified_model.components import Located, locate, save_tokenizer
 
 
 class ImageVLProcessor(Qwen2_5_VLProcessor):
@@ -51,8 +51,5 @@ def load_vlm_processor(
 def save_vlm_processor(processor: ImageVLProcessor, path: Path) -> None:
     """Save the tokenizer (with its chat template) and the image processor into `path`, for plain Auto classes."""
     processor.tokenizer.chat_template = processor.chat_template
-    # The last call's padding would be saved with the vocabulary, and come back as a setting.
-    processor.tokenizer.backend_tokenizer.no_padding()
-    processor.tokenizer.backend_tokenizer.no_truncation()
-    processor.tokenizer.save_pretrained(str(path))
+    save_tokenizer(processor.tokenizer, path)
     processor.image_processor.save_pretrained(str(path))
