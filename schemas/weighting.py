@@ -96,12 +96,15 @@ def region_weight(name: str, x: npt.ArrayLike, cap: float | None = None) -> npt.
     return weight if cap is None else np.minimum(weight, cap)
 
 
-def weight_map(cells: npt.NDArray[np.bool_], name: str, cap: float | None = None) -> npt.NDArray[np.float32]:
+def weight_map(
+    cells: npt.NDArray[np.bool_], name: str, cap: float | None = None, min_edit_fraction: float = 0.0
+) -> npt.NDArray[np.float32]:
     """The weight of every latent cell: w(x) where edited, 1 elsewhere.
 
     Args:
         cells: (h, w) bool on the latent grid, True = edited; x is taken from this very grid.
         name, cap: as `region_weight`.
+        min_edit_fraction: in [0, 1]; a smaller edit is weighed as one of this size, x = min(x, 1 / min_edit_fraction).
 
     Returns:
         (h, w) float32. All ones where every cell is edited (w(1) = 1), and where none is: there is then no region to
@@ -110,7 +113,8 @@ def weight_map(cells: npt.NDArray[np.bool_], name: str, cap: float | None = None
     edited = int(np.count_nonzero(cells))
     weights = np.ones(cells.shape, dtype=np.float32)
     if edited:
-        weights[cells] = region_weight(name, cells.size / edited, cap)
+        x = cells.size / edited
+        weights[cells] = region_weight(name, min(x, 1.0 / min_edit_fraction) if min_edit_fraction else x, cap)
     else:
         check_weighting(name, cap)
     return weights

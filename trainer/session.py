@@ -25,6 +25,8 @@ from trainer.distributed import Ranks
 from trainer.loss.flow_matching import noised, sample_noise, sample_timesteps, velocity
 from trainer.loss.region_loss import error_map
 from trainer.optimization.engine import Engine, build_engine
+from trainer.optimization.kernels import check_kernels, prepare_blocks
+from trainer.optimization.optimizers import check_optimizer
 from trainer.stages import PatternCount
 from trainer.validation.held_out import open_held_out
 from trainer.validation.validate import Outcome, Validation
@@ -126,11 +128,15 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
         EditmillError: the same on every rank.
     """
     torch.manual_seed(config.seed + ranks.rank)
+    ranks.together(lambda: _check_machine(config, ranks))
     index = ranks.together(lambda: open_index(config, ranks.world))
     checks = config.validation
     held_out = None if checks is None else ranks.together(lambda: open_held_out(checks))
     model = ranks.together(lambda: _load_model(config))
-    model.to(ranks.device)
+    for part in model.children():
+        # ZeRO 3 cuts the core into pieces from host memory.
+        if part is not model.core or config.engine.zero_stage < 3:
+            part.to(ranks.device)
     counts = ranks.together(lambda: open_stage(model.core, config))
     total = sum(parameter.numel() for parameter in model.core.parameters())
     model.tower.eval()
@@ -138,8 +144,7 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
     validation = None
     if checks is not None and held_out is not None:
         validation = Validation(held_out, config, checks, model, ranks)
-    if config.engine.gradient_checkpointing:
-        model.core.denoiser.transformer.enable_gradient_checkpointing()
+    prepare_blocks(model.core.denoiser.transformer, config)
     engine = build_engine(model.core, config, ranks)
     trainable = {name: value for name, value in model.core.named_parameters() if value.requires_grad}
     ema = ShardedEma(trainable, ranks, config.ema.decay) if config.averages else None
@@ -150,6 +155,11 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
         progress = ranks.together(lambda: checkpoint.load(path, engine, ema, ranks))
         session.step, session.bad_samples = progress.step, progress.bad_samples
     return session
+
+
+def _check_machine(config: TrainConfig, ranks: Ranks) -> None:
+    check_optimizer(config, ranks)
+    check_kernels(config, ranks, DTYPES[config.engine.dtype])
 
 
 def _load_model(config: TrainConfig) -> UnifiedEditModel:

@@ -33,6 +33,7 @@ from trainer.loss.reduction import LossReport, global_count, local_objective, re
 from trainer.measures.flops import StepFlops
 from trainer.measures.throughput import StepMeter, peak_flops
 from trainer.optimization import engine
+from trainer.optimization.schedules import learning_rate_at
 from trainer.session import Session, build
 
 OnStep = Callable[[dict[str, Any]], None]
@@ -122,7 +123,7 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
         with meter.waiting():
             micro = [next(batches) for _ in range(config.gradient_accumulation)]
         count = _count(session, micro, logbook)
-        rate = engine.learning_rate_at(session.step, config)
+        rate = learning_rate_at(session.step, config)
         engine.set_learning_rate(session.engine, rate)
         parts, per_sample, norm = [], [], None
         for number, batch in enumerate(micro):

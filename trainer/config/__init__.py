@@ -1,10 +1,11 @@
 """The training config: one file for each of its sections, put together in `TrainConfig`."""
 
 from trainer.config.data import PATCH, DataConfig
+from trainer.config.engine import EngineConfig
 from trainer.config.hardware import HardwareConfig
 from trainer.config.lora import LoraConfig
 from trainer.config.loss import TimestepConfig, WeightingConfig
-from trainer.config.optimization import EngineConfig, OptimizerConfig
+from trainer.config.optimization import OptimizerConfig
 from trainer.config.saving import CheckpointConfig, EmaConfig, LoggingConfig
 from trainer.config.train import TrainConfig, load_train_config, replace
 from trainer.config.validation import ValidationConfig

@@ -18,6 +18,9 @@ class WeightingConfig(Config):
     """A key of `schemas.weighting.WEIGHTINGS`: uniform, linear, exponential_root, logarithmic or quadratic_root."""
     max_weight: float | None = None
     """The largest weight of a latent cell, inclusive, or null for no cap. `exponential_root` needs one."""
+    min_edit_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
+    """An edit of a smaller share of the picture is weighed as one of this share: x is at most 1 / min_edit_fraction. 0
+    weighs every edit by its own size."""
     normalise: Literal["none", "per_sample", "per_batch"] = "none"
     """`none`: weighted sum over the number of cells, as UniWorld-V1 was trained; a small edit then counts for more.
     `per_sample`: each sample's weights are divided by their mean, so that samples count alike. `per_batch`: the

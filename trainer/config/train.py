@@ -10,16 +10,36 @@ from pydantic import Field, field_validator, model_validator
 from schemas.config import Config, parse_config, read_yaml
 from schemas.errors import ConfigError
 from trainer.config.data import DataConfig
+from trainer.config.engine import EngineConfig
 from trainer.config.hardware import HardwareConfig
 from trainer.config.lora import LoraConfig
 from trainer.config.loss import TimestepConfig, WeightingConfig
-from trainer.config.optimization import EngineConfig, OptimizerConfig
+from trainer.config.optimization import OptimizerConfig
 from trainer.config.saving import CheckpointConfig, EmaConfig, LoggingConfig
 from trainer.config.validation import ValidationConfig
 from trainer.stages import STAGES
 
-FREE_ON_RESUME = ("output", "steps", "checkpoints", "logging", "validation", "hardware", "data.workers")
-"""Dotted fields that may differ when a run goes on: none of them changes what a step computes."""
+FREE_ON_RESUME = (
+    "output",
+    "steps",
+    "checkpoints",
+    "logging",
+    "validation",
+    "hardware",
+    "data.workers",
+    "engine.gradient_checkpointing",
+    "engine.checkpoint_every",
+    "engine.compile",
+    "engine.attention",
+    "engine.overlap_comm",
+    "engine.reduce_bucket_size",
+    "engine.allgather_bucket_size",
+    "engine.prefetch_bucket_size",
+    "engine.max_live_parameters",
+    "engine.persistence_threshold",
+)
+"""Dotted fields that may differ when a run goes on: none of them changes what a step computes, but for the rounding of
+another kernel."""
 
 
 class TrainConfig(Config):
@@ -88,6 +108,27 @@ class TrainConfig(Config):
             raise ValueError("trainable: must be null in the stage `lora` (say it in lora.modules)")
         return self
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainConfig:
+        if self.optimizer.schedule != "constant" and self.schedule_end <= self.optimizer.warmup_steps:
+            raise ValueError(
+                f"optimizer.warmup_steps = {self.optimizer.warmup_steps} must be less than the "
+                f"{self.schedule_end} steps of the learning rate's schedule"
+            )
+        if self.engine.offload_optimizer and self.optimizer.name != "adamw":
+            raise ValueError(f"engine.offload_optimizer needs optimizer.name adamw, not {self.optimizer.name}")
+        if self.engine.attention in ("flash", "cudnn") and self.batch_size > 1:
+            raise ValueError(
+                f"engine.attention {self.engine.attention} takes no mask for padded rows: batch_size must be 1, not "
+                f"{self.batch_size}, or the attention sdpa or flash_attention_2"
+            )
+        return self
+
+    @property
+    def schedule_end(self) -> int:
+        """The step at which the learning rate has fallen (without meaning for the constant schedule)."""
+        return self.optimizer.schedule_steps or self.steps
+
     @property
     def adapts(self) -> bool:
         """Whether adapters train in place of the modules themselves."""
@@ -110,7 +151,11 @@ class TrainConfig(Config):
 
     def identity(self) -> dict[str, Any]:
         """What a resumed run must share with the run it goes on with: dotted field -> value."""
-        return {name: value for name, value in _flat(self.as_json()).items() if not _is_free(name)}
+        shared = {name: value for name, value in _flat(self.as_json()).items() if not _is_free(name)}
+        # More steps would bend the schedule of the steps that are done.
+        if self.optimizer.schedule != "constant":
+            shared["optimizer.schedule_steps"] = self.schedule_end
+        return shared
 
 
 def load_train_config(path: Path, changes: dict[str, Any] | None = None) -> TrainConfig:

@@ -11,46 +11,81 @@ from torch import nn
 
 from trainer.config import TrainConfig
 from trainer.distributed import Ranks
+from trainer.optimization.optimizers import build_optimizer
 
 Engine = Any
 """A `deepspeed.DeepSpeedEngine`. Not named as a type, so that importing the trainer does not import deepspeed."""
 
+_UNCUT = 10**15
+
 
 def build_engine(core: nn.Module, config: TrainConfig, ranks: Ranks) -> Engine:
-    """Wrap `core` for training with AdamW over its trainable parameters.
+    """Wrap `core` for training its trainable parameters with the config's optimizer.
 
     The engine averages gradients over ranks and micro-batches; `backward` below undoes that, since the loss arrives
     divided by the global count.
 
     Args:
-        core: already in the config's dtype, with `requires_grad` set.
+        core: already in the config's dtype, with `requires_grad` set; with ZeRO 3 it may lie on another device than the
+            rank's, and is cut into pieces parameter by parameter, so that no device has to hold all of it.
+
+    Raises:
+        ConfigError: as `trainer.optimization.optimizers.build_optimizer`.
     """
     deepspeed = _import_deepspeed()
-    parameters = [parameter for parameter in core.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters,
-        lr=config.optimizer.learning_rate,
-        betas=config.optimizer.betas,
-        weight_decay=config.optimizer.weight_decay,
-    )
-    engine, *_ = deepspeed.initialize(
-        model=core, optimizer=optimizer, config=engine_config(config, ranks.world), dist_init_required=False
-    )
+    told = engine_config(config, ranks.world)
+    if config.engine.zero_stage == 3:
+        deepspeed.zero.Init(module=core, config_dict_or_path=told)
+        for buffer in core.buffers():
+            buffer.data = buffer.data.to(ranks.device)
+    optimizer = build_optimizer([value for value in core.parameters() if value.requires_grad], config, ranks)
+    # Without ZeRO in bfloat16, DeepSpeed steps once on zeros as it starts: nothing may move then, nor Adam count it.
+    _set_rate(optimizer, 0.0)
+    engine, *_ = deepspeed.initialize(model=core, optimizer=optimizer, config=told, dist_init_required=False)
+    if config.engine.zero_stage == 0:
+        optimizer.state.clear()
     return engine
 
 
 def engine_config(config: TrainConfig, ranks: int) -> dict[str, Any]:
     """What DeepSpeed is told, as the dictionary of its JSON config."""
-    return {
+    told = {
         "train_batch_size": config.global_batch(ranks),
         "train_micro_batch_size_per_gpu": config.batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation,
         "gradient_clipping": config.optimizer.clip_norm,
         "bf16": {"enabled": config.engine.dtype == "bfloat16"},
-        "zero_optimization": {"stage": config.engine.zero_stage},
-        # A JSON optimizer would compile a fused kernel at the start; torch's own AdamW needs no compiler.
+        "zero_optimization": zero_config(config),
+        # A JSON optimizer would compile a fused kernel at the start; ours need no compiler, in host memory neither.
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31,
+    }
+    if config.engine.accumulate_in_float32:
+        told["data_types"] = {"grad_accum_dtype": "fp32"}
+    return told
+
+
+def zero_config(config: TrainConfig) -> dict[str, Any]:
+    """The section `zero_optimization`."""
+    engine = config.engine
+    told: dict[str, Any] = {"stage": engine.zero_stage, "reduce_bucket_size": engine.reduce_bucket_size}
+    if engine.overlap_comm is not None:
+        told["overlap_comm"] = engine.overlap_comm
+    host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    if engine.offload_optimizer:
+        told["offload_optimizer"] = host
+    if engine.offload_parameters:
+        told["offload_param"] = host
+    if engine.zero_stage < 3:
+        return told | {"allgather_bucket_size": engine.allgather_bucket_size}
+    if config.optimizer.name == "prodigy":
+        # It must see all parameters of a rank in one step, which ZeRO 3 cuts into groups of this many.
+        told["sub_group_size"] = _UNCUT
+    return told | {
+        "stage3_prefetch_bucket_size": engine.prefetch_bucket_size,
+        "stage3_max_live_parameters": engine.max_live_parameters,
+        "stage3_param_persistence_threshold": engine.persistence_threshold,
     }
 
 
@@ -80,15 +115,12 @@ def step(engine: Engine, config: TrainConfig) -> float | None:
 
 def set_learning_rate(engine: Engine, rate: float) -> None:
     """The learning rate of the next step."""
-    for group in engine.optimizer.param_groups:
+    _set_rate(engine.optimizer, rate)
+
+
+def _set_rate(optimizer: Any, rate: float) -> None:
+    for group in optimizer.param_groups:
         group["lr"] = rate
-
-
-def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """Linear warm-up to the peak over `warmup_steps`, then constant. `step` counts from 0."""
-    if step >= config.optimizer.warmup_steps:
-        return config.optimizer.learning_rate
-    return config.optimizer.learning_rate * (step + 1) / config.optimizer.warmup_steps
 
 
 def _import_deepspeed() -> Any:

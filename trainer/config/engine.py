@@ -1,0 +1,65 @@
+"""How the work is laid out on the devices: sharding, precision, recomputation, compilation, attention."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from schemas.config import Config
+
+AttentionName = Literal["sdpa", "flash", "cudnn", "flash_attention_2", "flash_attention_3"]
+Compiler = Literal["none", "inductor", "aot_eager", "eager"]
+
+
+class EngineConfig(Config):
+    """How model and optimizer lie in memory, and which kernels compute."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed ZeRO: 0 shards nothing, 1 the optimizer, 2 gradients too, 3 parameters too."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of parameters and activations. With bfloat16 the optimizer keeps float32 master weights."""
+    accumulate_in_float32: bool = False
+    """Add up the gradients of several micro-batches in float32, 4 bytes a trainable parameter more over the ranks, in
+    place of bfloat16. ZeRO 2 or 3 with bfloat16."""
+    gradient_checkpointing: bool = False
+    """Recompute the activations of the DiT's blocks in the backward pass: less memory, about a third more compute."""
+    checkpoint_every: int = Field(default=1, ge=1)
+    """With `gradient_checkpointing`, every n-th block is recomputed: 1 is all of them, 2 every second one."""
+    compile: Compiler = "none"
+    """Compile each block of the DiT: `inductor` for speed; `aot_eager` and `eager` trace without generating code, to
+    look for faults. Not with ZeRO 3, whose parameters come and go inside a block."""
+    attention: AttentionName = "sdpa"
+    """Kernel of the DiT's attention. `sdpa` lets torch choose. `flash` and `cudnn` hold it to one of its own; they take
+    no mask, which rows of different length need, so `batch_size` must be 1. `flash_attention_2` and `_3` need the
+    packages of that name, and take masks."""
+    offload_optimizer: bool = False
+    """Keep float32 master weights and moments in host memory, and step there. ZeRO 1 to 3, with `adamw`."""
+    offload_parameters: bool = False
+    """Keep the core's parameters in host memory, and fetch each as it is needed. ZeRO 3."""
+    overlap_comm: bool | None = None
+    """Reduce gradients while the backward pass goes on, for a second bucket of memory; null: with ZeRO 3 only."""
+    reduce_bucket_size: int = Field(default=500_000_000, ge=1)
+    """Elements of the buffer in which gradients are reduced over the ranks."""
+    allgather_bucket_size: int = Field(default=500_000_000, ge=1)
+    """Elements of the buffer in which updated parameters are gathered. ZeRO 1 and 2."""
+    prefetch_bucket_size: int = Field(default=50_000_000, ge=0)
+    """Elements of parameters fetched ahead of their use. ZeRO 3."""
+    max_live_parameters: int = Field(default=1_000_000_000, ge=1)
+    """Elements of parameters that a rank holds whole at a time. ZeRO 3."""
+    persistence_threshold: int = Field(default=100_000, ge=0)
+    """Parameters of fewer elements are held whole on every rank. ZeRO 3."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> EngineConfig:
+        if self.compile != "none" and self.zero_stage == 3:
+            raise ValueError("compile needs zero_stage 0, 1 or 2")
+        if self.offload_optimizer and self.zero_stage == 0:
+            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
+        if self.offload_parameters and self.zero_stage != 3:
+            raise ValueError("offload_parameters needs zero_stage 3")
+        if self.accumulate_in_float32 and (self.zero_stage < 2 or self.dtype == "float32"):
+            raise ValueError("accumulate_in_float32 needs zero_stage 2 or 3 and dtype bfloat16")
+        if self.checkpoint_every > 1 and not self.gradient_checkpointing:
+            raise ValueError("checkpoint_every has no effect without gradient_checkpointing")
+        return self
