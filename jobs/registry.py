@@ -24,6 +24,7 @@ SOURCES: dict[str, str] = {
     "imgedit": "pipelines.sources.imgedit:ImgEdit",
     "instructpix2pix": "pipelines.sources.instructpix2pix:InstructPix2Pix",
     "laion_parquet": "pipelines.metadata_filter.source:LaionParquet",
+    "lessons": "pipelines.sources.lessons:Lessons",
     "magicbrush": "pipelines.sources.magicbrush:MagicBrush",
     "omniedit": "pipelines.sources.omniedit:OmniEdit",
     "packed_shards": "pipelines.sources.packed_shards:PackedShards",
@@ -35,6 +36,7 @@ SOURCES: dict[str, str] = {
 
 STEPS: dict[str, str] = {
     "aesthetic": "pipelines.aesthetic.step:Aesthetic",
+    "declared_masks": "pipelines.masks.declared:DeclaredMasks",
     "deduplicate": "pipelines.deduplicate.step:Deduplicate",
     "fetch": "pipelines.fetch.step:Fetch",
     "judge": "pipelines.judge.step:Judge",

@@ -75,7 +75,7 @@ class HubPairsConfig(Config):
     `score_missing`). Only for data sets whose rows have scores."""
 
     keep_declared_mask: bool = False
-    """Carry the data set's own mask along in a column `declared_mask`, to compare with. It never becomes the mask. Only
+    """Carry the data set's own mask along in a column `declared_mask`, to compare with, or for `declared_masks`. Only
     for data sets that ship one."""
 
     @field_validator("paths", mode="before")

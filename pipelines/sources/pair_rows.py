@@ -17,7 +17,8 @@ from schemas.record import RecordSchema
 from schemas.records import EDIT_PAIR, IMAGE_TYPE
 
 DECLARED_MASK = pa.field("declared_mask", IMAGE_TYPE)
-"""Column beside the record's, on request: the mask that the collection ships, as it is. Nothing computes with it."""
+"""Column beside the record's, on request: the mask that the collection ships, as it is. Only the step
+`declared_masks` computes with it."""
 
 Image = Mapping[str, Any]
 """An encoded image as a `struct<bytes, path>` value."""
