@@ -19,6 +19,7 @@ from trainer.checkpoints.checkpoint import CHECKPOINTS, complete_checkpoints, re
 from trainer.config import TrainConfig
 from trainer.distributed import Ranks
 from trainer.export import EXPORT
+from trainer.signals import STOP_FILE
 
 CONFIG = "config.yaml"
 LOCK = ".lock"
@@ -52,8 +53,8 @@ def look(config: TrainConfig, ranks: int) -> Start:
     """What the run's folder holds; changes nothing.
 
     Raises:
-        ConfigError: it holds a run with another config, or with another number of processes; or more steps are done
-            there than this config asks for.
+        ConfigError: it holds a run with another config, or with another global batch; or more steps are done there than
+            this config asks for.
         InputError: the newest complete checkpoint cannot be read.
     """
     run = Path(config.output)
@@ -70,12 +71,12 @@ def look(config: TrainConfig, ranks: int) -> Start:
             f"differs from the run in {run}, which had {progress.config.get(changed[0])!r}",
             "Take another output folder, or start over with --restart.",
         )
-    if progress.ranks != ranks:
+    if progress.global_batch != config.global_batch(ranks):
         raise ConfigError(
-            "processes",
-            ranks,
-            f"the run in {run} has {progress.ranks}, and its checkpoints are cut for as many",
-            f"Start it with {progress.ranks}, or start over with --restart.",
+            "batch_size x gradient_accumulation x processes",
+            config.global_batch(ranks),
+            f"differs from the run in {run}, which takes {progress.global_batch} samples a step",
+            _same_global_batch(config, progress.global_batch, ranks),
         )
     if progress.step > config.steps:
         raise ConfigError(
@@ -83,6 +84,13 @@ def look(config: TrainConfig, ranks: int) -> Start:
         )
     finished = progress.step == config.steps and (run / EXPORT).is_dir()
     return Start(checkpoints[-1], progress.step, finished, progress.bad_samples)
+
+
+def _same_global_batch(config: TrainConfig, global_batch: int, ranks: int) -> str:
+    accumulation, rest = divmod(global_batch, config.batch_size * ranks)
+    if rest:
+        return f"Take a number of processes of which {global_batch} is a multiple, and a batch_size that fits."
+    return f"With {ranks} processes and batch_size={config.batch_size} say gradient_accumulation={accumulation}."
 
 
 @contextmanager
@@ -106,7 +114,7 @@ def _lock(run: Path) -> int:
     check_can_be_folder(run, "output")
     if not (run / CHECKPOINTS).exists():
         # What a run that was killed before its first checkpoint may have left.
-        left = (CONFIG, LOCK, LOG, SKIPPED, TENSORBOARD, VALIDATION, VALIDATION_LOG)
+        left = (CONFIG, LOCK, LOG, SKIPPED, TENSORBOARD, VALIDATION, VALIDATION_LOG, STOP_FILE)
         check_holds_only(run, "output", left, "no training")
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
@@ -124,7 +132,7 @@ def clear(config: TrainConfig) -> None:
     run = Path(config.output)
     for name in (CHECKPOINTS, EXPORT, f".{EXPORT}.partial", TENSORBOARD, VALIDATION):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in (CONFIG, LOG, SKIPPED, VALIDATION_LOG):
+    for name in (CONFIG, LOG, SKIPPED, VALIDATION_LOG, STOP_FILE):
         (run / name).unlink(missing_ok=True)
 
 

@@ -17,7 +17,11 @@ from trainer import run_folder
 from trainer.adapters import open_stage
 from trainer.checkpoints import checkpoint
 from trainer.checkpoints.ema import ShardedEma
-from trainer.config import TrainConfig
+from trainer.checkpoints.model_files import ModelMarks
+from trainer.checkpoints.optimizer_state import trainable
+from trainer.checkpoints.retention import best_step
+from trainer.checkpoints.room import bytes_needed, check_room, checkpoint_bytes
+from trainer.config import CheckpointConfig, TrainConfig
 from trainer.data.loader import MicroBatch, micro_batches, open_index
 from trainer.data.order import Order
 from trainer.data.shards import ShardIndex
@@ -50,8 +54,10 @@ class Session:
         counts: what each pattern opened.
         core_parameters: parameters of the core, frozen ones and adapters too.
         order: position -> sample.
+        marks: the files of the frozen weights by content; None on other ranks than the first.
         validation: what validates the run, or None where nothing does.
         last_validation: the figures of the last validation by name, `ema/loss` and so on; empty before the first.
+        validated_at: the step of the last validation, or None before the first.
     """
 
     config: TrainConfig
@@ -65,8 +71,10 @@ class Session:
     counts: list[PatternCount]
     core_parameters: int
     order: Order
+    marks: ModelMarks | None
     validation: Validation | None = None
     last_validation: dict[str, float] = field(default_factory=dict)
+    validated_at: int | None = None
 
     def batches(self) -> Iterator[MicroBatch]:
         """This rank's micro-batches from the next step to the end of the run."""
@@ -96,10 +104,33 @@ class Session:
         """Validate now, and keep the figures; None where nothing validates. A collective."""
         if self.validation is None:
             return None
-        trainable = {name: value for name, value in self.model.core.named_parameters() if value.requires_grad}
-        outcome = self.validation.run(self.engine, trainable, self.ema)
-        self.last_validation = dict(outcome.figures)
+        outcome = self.validation.run(self.engine, trainable(self.model.core), self.ema)
+        self.last_validation, self.validated_at = dict(outcome.figures), self.step
         return outcome
+
+    def is_best(self) -> bool:
+        """Whether a validation at this very step found a better `checkpoints.best_metric` than any checkpoint has. A
+        collective.
+
+        Raises:
+            ConfigError: the validation has no such figure.
+        """
+        config = self.config.checkpoints
+        if config.best_metric is None or self.validated_at != self.step:
+            return False
+        return any(self.ranks.gather(self.ranks.together(lambda: self.ranks.is_first and self._is_better(config))))
+
+    def _is_better(self, config: CheckpointConfig) -> bool:
+        metric = str(config.best_metric)
+        if metric not in self.last_validation:
+            raise ConfigError(
+                "checkpoints.best_metric",
+                metric,
+                "is none of the validation's figures",
+                f"Known: {', '.join(sorted(self.last_validation))}.",
+            )
+        measured = checkpoint.metric_by_step(Path(self.config.output), metric)
+        return best_step({**measured, self.step: self.last_validation[metric]}, config.best_is == "lower") == self.step
 
     def keys_digest(self, step: int) -> str:
         """16 hexadecimal digits of the keys of a step's global batch, in order; `step` counts from 0."""
@@ -107,18 +138,27 @@ class Session:
         keys = [self.index.key(self.order.sample_at(position)) for position in range(step * size, (step + 1) * size)]
         return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
 
-    def save(self) -> Path:
-        """Write a checkpoint. A collective."""
+    def save(self) -> checkpoint.Saved:
+        """Write a checkpoint. A collective.
+
+        Raises:
+            OutputError: it cannot be written; earlier ones stay.
+        """
+        batch = self.config.global_batch(self.ranks.world)
+        model = self.ranks.together(lambda: self.marks.result() if self.marks is not None else {})
         progress = checkpoint.Progress(
             step=self.step,
-            position=self.step * self.config.global_batch(self.ranks.world),
+            position=self.step * batch,
+            global_batch=batch,
             bad_samples=self.bad_samples,
             ema_updates=self.ema.updates if self.ema else 0,
             ranks=self.ranks.world,
             config=self.config.identity(),
+            model=model,
+            validation=self.last_validation if self.validated_at == self.step else {},
         )
         run = Path(self.config.output)
-        return checkpoint.save(run, self.engine, self.ema, progress, self.ranks, self.config.checkpoints.keep_last)
+        return checkpoint.save(run, self.engine, self.ema, progress, self.ranks, self.config.checkpoints)
 
 
 def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session:
@@ -145,13 +185,16 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
     if checks is not None and held_out is not None:
         validation = Validation(held_out, config, checks, model, ranks)
     prepare_blocks(model.core.denoiser.transformer, config)
-    engine = build_engine(model.core, config, ranks)
-    trainable = {name: value for name, value in model.core.named_parameters() if value.requires_grad}
-    ema = ShardedEma(trainable, ranks, config.ema.decay) if config.averages else None
-    order = Order(config.seed, len(index))
-    session = Session(config, ranks, index, model, engine, ema, 0, 0, counts, total, order, validation)
+    marks = ranks.together(lambda: _marks(config, start) if ranks.is_first else None)
     if start.checkpoint is not None:
         path = start.checkpoint
+        ranks.together(lambda: checkpoint.load_core(path, model.core))
+    ranks.together(lambda: _check_room(config, model, start) if ranks.is_first else None)
+    engine = build_engine(model.core, config, ranks)
+    ema = ShardedEma(trainable(model.core), ranks, config.ema) if config.averages else None
+    order = Order(config.seed, len(index))
+    session = Session(config, ranks, index, model, engine, ema, 0, 0, counts, total, order, marks, validation)
+    if start.checkpoint is not None:
         progress = ranks.together(lambda: checkpoint.load(path, engine, ema, ranks))
         session.step, session.bad_samples = progress.step, progress.bad_samples
     return session
@@ -160,6 +203,24 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
 def _check_machine(config: TrainConfig, ranks: Ranks) -> None:
     check_optimizer(config, ranks)
     check_kernels(config, ranks, DTYPES[config.engine.dtype])
+
+
+def _marks(config: TrainConfig, start: run_folder.Start) -> ModelMarks:
+    known = None if start.checkpoint is None else checkpoint.read_progress(start.checkpoint).model
+    return ModelMarks(config.model, known)
+
+
+def _check_room(config: TrainConfig, model: UnifiedEditModel, start: run_folder.Start) -> None:
+    """Look that checkpoints and export will have room, before the first step."""
+    run = Path(config.output)
+    size = checkpoint_bytes(sum(value.numel() for value in trainable(model.core).values()), config.averages)
+    alone = config.adapts and config.lora.export == "adapter"
+    exported = trainable(model.core).values() if alone else model.core.parameters()
+    core = sum(value.numel() * value.element_size() for value in exported)
+    there = len(checkpoint.complete_checkpoints(run))
+    coming = -(-(config.steps - start.step) // config.checkpoints.every)
+    kept = config.checkpoints.keep_last + (config.checkpoints.best_metric is not None)
+    check_room(run, bytes_needed(size, core * (2 if config.averages else 1), there, coming, kept), size)
 
 
 def _load_model(config: TrainConfig) -> UnifiedEditModel:

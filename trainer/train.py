@@ -8,11 +8,9 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from trainer.measures.throughput import StepMeter, peak_flops
 from trainer.optimization import engine
 from trainer.optimization.schedules import learning_rate_at
 from trainer.session import Session, build
+from trainer.signals import STOP_FILE, stop_requests
 
 OnStep = Callable[[dict[str, Any]], None]
 """Called on the first rank with each line of log.jsonl."""
@@ -74,11 +73,13 @@ def train(config: TrainConfig, on_step: OnStep | None = None, restart: bool = Fa
         TrainingStopped: a non-finite loss or too many bad samples; checkpoints stay as they are.
     """
     ranks = distributed.start()
-    with run_folder.held(config, ranks):
-        return _train(config, on_step, restart, ranks)
+    with run_folder.held(config, ranks), stop_requests(Path(config.output)) as asked_to_stop:
+        return _train(config, on_step, restart, ranks, asked_to_stop)
 
 
-def _train(config: TrainConfig, on_step: OnStep | None, restart: bool, ranks: Ranks) -> TrainResult:
+def _train(
+    config: TrainConfig, on_step: OnStep | None, restart: bool, ranks: Ranks, asked_to_stop: Callable[[], bool]
+) -> TrainResult:
     run = Path(config.output)
     if restart:
         ranks.together(lambda: run_folder.clear(config) if ranks.is_first else None)
@@ -87,14 +88,14 @@ def _train(config: TrainConfig, on_step: OnStep | None, restart: bool, ranks: Ra
         return TrainResult(start.step, True, True, run / EXPORT, start.checkpoint, start.bad_samples)
     session = build(config, ranks, start)
     ranks.together(lambda: run_folder.prepare(config) if ranks.is_first else None)
-    with Logbook(config, session.step, ranks.is_first) as logbook, _sigterm() as asked_to_stop:
+    with Logbook(config, session.step, ranks.is_first) as logbook:
         logbook.samples(len(session.index), session.index.left_out)
         logbook.trainable(session.counts, session.core_parameters)
         if session.validation is not None:
             logbook.held_out(session.validation.held_out, session.index)
         stopped = _loop(session, logbook, asked_to_stop, on_step)
         if stopped:
-            logbook.say(f"stopped at step {session.step} of {config.steps} and saved: start it again to go on")
+            logbook.say(f"stopped at step {session.step} of {config.steps}, all saved: start it again to go on")
         else:
             adapter_only = config.adapts and config.lora.export == "adapter"
             folder = export(run, session.model, session.ema, ranks, adapter_only=adapter_only)
@@ -105,7 +106,7 @@ def _train(config: TrainConfig, on_step: OnStep | None, restart: bool, ranks: Ra
         finished=not stopped,
         already_finished=False,
         export=None if stopped else run / EXPORT,
-        checkpoint=complete_checkpoints(run)[-1],
+        checkpoint=next(reversed(complete_checkpoints(run)), None),
         bad_samples=session.bad_samples,
     )
 
@@ -113,6 +114,8 @@ def _train(config: TrainConfig, on_step: OnStep | None, restart: bool, ranks: Ra
 def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool], on_step: OnStep | None) -> bool:
     """Step to the end; True where SIGTERM came first. A checkpoint stands at the end either way."""
     config, ranks = session.config, session.ranks
+    if _is_asked(asked_to_stop, session):
+        return True
     if session.is_validation_due() and not ranks.gather(logbook.has_validation(session.step))[0]:
         _validate(session, logbook)
     batches = session.batches()
@@ -148,11 +151,12 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
         logbook.step(record)
         if on_step is not None and ranks.is_first:
             on_step(record)
-        stop = bool(ranks.sum(torch.tensor(float(asked_to_stop()))))
+        stop = _is_asked(asked_to_stop, session)
         if session.is_validation_due() and not stop:
             _validate(session, logbook)
-        if stop or session.step % config.checkpoints.every == 0 or session.step == config.steps:
-            session.save()
+        due = stop or session.step % config.checkpoints.every == 0 or session.step == config.steps
+        if due or session.is_best():
+            _save(session, logbook)
         if stop and session.step < config.steps:
             return True
     return False
@@ -166,6 +170,23 @@ def _validate(session: Session, logbook: Logbook) -> None:
     if session.validation is not None and outcome is not None:
         held_out, seconds = session.validation.held_out, time.perf_counter() - began
         session.ranks.together(lambda: logbook.validation(session.step, outcome, held_out, seconds))
+
+
+def _is_asked(asked_to_stop: Callable[[], bool], session: Session) -> bool:
+    """Whether any rank was asked to stop. A collective."""
+    asked = bool(session.ranks.sum(torch.tensor(float(asked_to_stop()))))
+    if asked and session.ranks.is_first:
+        (Path(session.config.output) / STOP_FILE).unlink(missing_ok=True)
+    return asked
+
+
+def _save(session: Session, logbook: Logbook) -> None:
+    """Write a checkpoint, and say how large it is. A collective."""
+    began = time.perf_counter()
+    saved = session.save()
+    parts = ", ".join(f"{kind} {size / 2**20:,.1f}" for kind, size in saved.sizes.items())
+    total, seconds = sum(saved.sizes.values()) / 2**20, time.perf_counter() - began
+    logbook.say(f"saved {saved.folder.name}: {total:,.1f} MiB ({parts}) in {seconds:.1f} s")
 
 
 def _record(session: Session, losses: LossReport, norm: float | None, rate: float, meter: StepMeter) -> dict[str, Any]:
@@ -228,18 +249,6 @@ def _stop_unless_finite(
         f"is not finite: {named}",
         "Look at these samples, or lower the learning rate; the run goes on from its last checkpoint.",
     )
-
-
-@contextmanager
-def _sigterm() -> Iterator[Callable[[], bool]]:
-    asked: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
-    parent = os.getppid()
-    try:
-        # A rank whose launcher was killed would train on unseen.
-        yield lambda: bool(asked) or (distributed.RENDEZVOUS in os.environ and os.getppid() != parent)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def parse_changes(changes: list[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import torch
 from safetensors.torch import load_file
 from training_data import config_for
 
+from trainer.checkpoints.checkpoint import complete_checkpoints, step_of
 from trainer.checkpoints.ema import decay_at
+from trainer.checkpoints.slices import SliceReader
 from trainer.config import TrainConfig
 from trainer.distributed import RENDEZVOUS
 from trainer.measures.throughput import MEASURED
@@ -87,13 +89,25 @@ def runs(tiny_model: Path, shards: Path, tmp_path_factory: pytest.TempPathFactor
     yield configs
 
 
+def saved_weights(checkpoint: Path, like: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The trainables of a checkpoint, whole."""
+    weights = {}
+    with SliceReader(sorted(checkpoint.glob("optimizer-*.safetensors"))) as reader:
+        for key, total in reader.totals.items():
+            kind, _, name = key.partition("/")
+            if kind == "weight":
+                flat = torch.empty(total)
+                reader.read_into(key, 0, flat)
+                weights[name] = flat.view(like[name].shape)
+    return weights
+
+
 def unsharded_average(run: TrainConfig) -> dict[str, torch.Tensor]:
     """The average computed plainly, on whole parameters, from the weights after each step."""
     start = dict(UnifiedEditModel.from_pretrained(run.model).core.state_dict())
     average: dict[str, torch.Tensor] = {}
-    for step in range(1, STEPS + 1):
-        folder = Path(run.output) / "checkpoints" / f"step-{step:06d}" / "deepspeed"
-        weights = torch.load(folder / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+    for folder in complete_checkpoints(Path(run.output)):
+        step, weights = step_of(folder), saved_weights(folder, start)
         decay = decay_at(step - 1, run.ema.decay)
         for name, value in weights.items():
             before = average.get(name, start[name].float())

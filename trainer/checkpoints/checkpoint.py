@@ -1,33 +1,42 @@
-"""Checkpoints that are whole or not there: trainables, optimizer, EMA shards, position and random states.
+"""Checkpoints that are whole or not there: trainables, optimizer, moving average, position and random states.
 
-`checkpoints/step-000010/` holds `deepspeed/` (the engine's own files, without frozen parameters), for each rank
-`ema-00000.safetensors` and `rank-00000.pt`, and `complete.json`, written last. It is written aside and renamed, so that
-a run killed at any moment finds the newest complete one. All ranks must see the same folder.
+`checkpoints/step-000010/` holds, for each rank, `optimizer-00000.safetensors`, `ema-00000.safetensors` (with a moving
+average) and `rank-00000.pt`, and `complete.json`, written last. Frozen weights are not in it: `complete.json` names
+their files by content. It is written aside and renamed, so that a run killed at any moment finds the newest complete
+one. All ranks must see the same folder.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import random
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from torch import nn
 
-from schemas.atomic import sync_folder, write_json
-from schemas.errors import InputError
+from schemas.atomic import fingerprint, sync_folder
+from schemas.errors import InputError, OutputError
 from trainer.checkpoints.ema import ShardedEma
+from trainer.checkpoints.model_files import Marks
+from trainer.checkpoints.optimizer_state import load_optimizer, load_weights, save_optimizer, trainable
+from trainer.checkpoints.random_state import load_random_state, save_random_state
+from trainer.checkpoints.retention import steps_to_delete
+from trainer.checkpoints.slices import SliceReader
+from trainer.config import CheckpointConfig
 from trainer.distributed import Ranks
 from trainer.optimization.engine import Engine
 
 CHECKPOINTS = "checkpoints"
 COMPLETE = "complete.json"
-ENGINE_TAG = "deepspeed"
+OPTIMIZER = "optimizer"
+EMA = "ema"
 
 
 @dataclass(frozen=True)
@@ -37,25 +46,51 @@ class Progress:
     Args:
         step: optimizer steps done.
         position: samples taken, usable or not; the next step starts here.
+        global_batch: samples of a step.
         bad_samples: samples skipped so far.
-        ema_updates: updates of the moving average.
+        ema_updates: updates of the moving average; 0 where the run keeps none.
         ranks: number of processes.
         config: the identity of the run's config (`TrainConfig.identity`).
+        model: the files of the frozen weights by content.
+        validation: metrics measured with these very weights; empty where none were.
     """
 
     step: int
     position: int
+    global_batch: int
     bad_samples: int
     ema_updates: int
     ranks: int
     config: dict[str, Any]
+    model: Marks = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint just written.
+
+    Args:
+        folder: where.
+        sizes: kind of file -> bytes, of all ranks together.
+        deleted: steps of the checkpoints that went.
+    """
+
+    folder: Path
+    sizes: dict[str, int]
+    deleted: list[int]
 
 
 def complete_checkpoints(run: Path) -> list[Path]:
     """The complete checkpoints of a run folder, oldest first."""
     folders = (run / CHECKPOINTS).glob("step-*")
     complete = (folder for folder in folders if (folder / COMPLETE).is_file())
-    return sorted(complete, key=lambda folder: int(folder.name.removeprefix("step-")))
+    return sorted(complete, key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """The step at which a checkpoint was written."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def read_progress(checkpoint: Path) -> Progress:
@@ -73,89 +108,133 @@ def read_progress(checkpoint: Path) -> Progress:
         ) from error
 
 
-def save(run: Path, engine: Engine, ema: ShardedEma | None, progress: Progress, ranks: Ranks, keep_last: int) -> Path:
-    """Write a checkpoint and delete the oldest ones beyond `keep_last`. A collective.
+def metric_by_step(run: Path, metric: str) -> dict[int, float]:
+    """Step -> a validation metric, of the complete checkpoints that have it."""
+    found = {step_of(folder): read_progress(folder).validation.get(metric) for folder in complete_checkpoints(run)}
+    return {step: value for step, value in found.items() if value is not None}
 
-    Returns:
-        The checkpoint's folder.
+
+def save(
+    run: Path, engine: Engine, ema: ShardedEma | None, progress: Progress, ranks: Ranks, config: CheckpointConfig
+) -> Saved:
+    """Write a checkpoint, and delete those that are neither among the last nor the best. A collective.
+
+    Raises:
+        OutputError: it cannot be written, on any rank; nothing of it is left, and earlier ones stay.
     """
     final = run / CHECKPOINTS / f"step-{progress.step:06d}"
     aside = final.with_name(f".{final.name}.partial")
-    if ranks.is_first:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-    ranks.barrier()
-    engine.save_checkpoint(str(aside), tag=ENGINE_TAG, save_latest=False, exclude_frozen_parameters=True)
-    if ema is not None:
-        save_file(ema.state(), aside / _ema_name(ranks.rank))
-    torch.save(_random_state(ranks), aside / _rank_name(ranks.rank))
-    ranks.barrier()
-    if ranks.is_first:
-        write_json(aside / COMPLETE, vars(progress))
-        _sync_tree(aside)
-        shutil.rmtree(final, ignore_errors=True)
-        aside.replace(final)
-        sync_folder(final.parent)
-        for old in complete_checkpoints(run)[:-keep_last]:
-            shutil.rmtree(old)
-    ranks.barrier()
-    return final
+    try:
+        ranks.together(lambda: _make(aside, final) if ranks.is_first else None)
+        own = ranks.together(lambda: _write(aside, final, engine, ema, ranks))
+        sizes = {kind: sum(rank[kind] for rank in ranks.gather(own)) for kind in own}
+        deleted = ranks.together(lambda: _complete(aside, final, progress, config) if ranks.is_first else [])
+    except OutputError:
+        if ranks.is_first:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return Saved(final, sizes, deleted)
 
 
-def load(checkpoint: Path, engine: Engine, ema: ShardedEma | None, ranks: Ranks) -> Progress:
-    """Bring engine, moving average and random states to where they stood. A collective.
+def load_core(checkpoint: Path, core: nn.Module) -> None:
+    """Put a checkpoint's weights into the parameters of `core` that train. Before the engine is built.
 
     Raises:
         InputError: a file is missing or does not fit.
     """
+    with _reader(checkpoint, OPTIMIZER) as reader:
+        load_weights(reader, trainable(core))
+
+
+def load(checkpoint: Path, engine: Engine, ema: ShardedEma | None, ranks: Ranks) -> Progress:
+    """Bring optimizer, moving average and random states to where they stood. On another number of ranks than wrote the
+    checkpoint the random states are new ones, which only dropout would notice: noise and timesteps are not drawn from
+    them.
+
+    Raises:
+        InputError: a file is missing or does not fit.
+        ConfigError: as `load_optimizer`.
+    """
     progress = read_progress(checkpoint)
-    loaded, _ = engine.load_checkpoint(str(checkpoint), tag=ENGINE_TAG, load_module_strict=False)
-    if loaded is None:
-        raise InputError("checkpoint", str(checkpoint), "holds no engine state", "Delete it to go on from another.")
-    try:
-        if ema is not None:
-            ema.load(load_file(checkpoint / _ema_name(ranks.rank)), progress.ema_updates)
-        _restore_random_state(torch.load(checkpoint / _rank_name(ranks.rank), weights_only=True), ranks)
-    except OSError as error:
-        raise InputError("checkpoint", str(checkpoint), f"is incomplete ({error})", "Delete it.") from error
+    with _reader(checkpoint, OPTIMIZER) as reader:
+        load_optimizer(reader, engine, ranks)
+    if ema is not None:
+        with _reader(checkpoint, EMA) as reader:
+            ema.load(reader, progress.ema_updates)
+    torch.manual_seed(int(fingerprint([progress.config["seed"], progress.step, ranks.rank]), 16) % 2**63)
+    if progress.ranks == ranks.world:
+        try:
+            load_random_state(checkpoint / _rank_name(ranks.rank), ranks)
+        except OSError as error:
+            raise InputError("checkpoint", str(checkpoint), f"is incomplete ({error})", "Delete it.") from error
     return progress
 
 
-def _ema_name(rank: int) -> str:
-    return f"ema-{rank:05d}.safetensors"
+def _reader(checkpoint: Path, kind: str) -> SliceReader:
+    return SliceReader([checkpoint / _name(kind, rank) for rank in range(read_progress(checkpoint).ranks)])
+
+
+def _name(kind: str, rank: int) -> str:
+    return f"{kind}-{rank:05d}.safetensors"
 
 
 def _rank_name(rank: int) -> str:
     return f"rank-{rank:05d}.pt"
 
 
-def _random_state(ranks: Ranks) -> dict[str, Any]:
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    return {
-        "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(ranks.device) if ranks.device.type == "cuda" else None,
-    }
+def _make(aside: Path, final: Path) -> None:
+    with _writing(final):
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
 
 
-def _restore_random_state(state: dict[str, Any], ranks: Ranks) -> None:
-    kind, keys, position, has_gauss, cached = state["numpy"]
-    random.setstate(state["python"])
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and ranks.device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], ranks.device)
+def _write(aside: Path, final: Path, engine: Engine, ema: ShardedEma | None, ranks: Ranks) -> dict[str, int]:
+    with _writing(final):
+        sizes = {OPTIMIZER: save_optimizer(aside / _name(OPTIMIZER, ranks.rank), engine, ranks)}
+        if ema is not None:
+            sizes[EMA] = ema.save(aside / _name(EMA, ranks.rank))
+        save_random_state(aside / _rank_name(ranks.rank), ranks)
+    return sizes
 
 
-def _sync_tree(folder: Path) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        else:
-            sync_folder(path)
+def _complete(aside: Path, final: Path, progress: Progress, config: CheckpointConfig) -> list[int]:
+    with _writing(final):
+        (aside / COMPLETE).write_text(json.dumps(vars(progress), indent=1), encoding="utf-8")
+        _sync(aside)
+        shutil.rmtree(final, ignore_errors=True)
+        aside.replace(final)
+        sync_folder(final.parent)
+    run = final.parent.parent
+    folders = {step_of(folder): folder for folder in complete_checkpoints(run)}
+    measured = {} if config.best_metric is None else metric_by_step(run, config.best_metric)
+    deleted = steps_to_delete(list(folders), measured, config.keep_last, config.best_is == "lower")
+    for step in deleted:
+        shutil.rmtree(folders[step], ignore_errors=True)
+    return deleted
+
+
+@contextmanager
+def _writing(final: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into an error that names the checkpoint and what is left."""
+    try:
+        yield
+    except OSError as error:
+        before = [folder.name for folder in complete_checkpoints(final.parent.parent) if folder != final]
+        left = f"started again, the run goes on from {before[-1]}" if before else "there is no earlier checkpoint"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise OutputError(
+            "checkpoint",
+            str(final),
+            f"cannot be written ({error.strerror or error})",
+            f"{'Free space there' if full else 'Choose another place'}; {left}.",
+        ) from error
+
+
+def _sync(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     sync_folder(folder)

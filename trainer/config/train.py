@@ -20,13 +20,20 @@ from trainer.config.validation import ValidationConfig
 from trainer.stages import STAGES
 
 FREE_ON_RESUME = (
+    "model",
     "output",
     "steps",
+    "batch_size",
+    "gradient_accumulation",
+    "ema.device",
     "checkpoints",
     "logging",
     "validation",
     "hardware",
     "data.workers",
+    "engine.zero_stage",
+    "engine.offload_optimizer",
+    "engine.offload_parameters",
     "engine.gradient_checkpointing",
     "engine.checkpoint_every",
     "engine.compile",
@@ -39,7 +46,8 @@ FREE_ON_RESUME = (
     "engine.persistence_threshold",
 )
 """Dotted fields that may differ when a run goes on: none of them changes what a step computes, but for the rounding of
-another kernel."""
+another kernel or another order of a sum. The model is held to by its files' content, and the global batch as a whole
+(`trainer.run_folder.look`)."""
 
 
 class TrainConfig(Config):
@@ -106,6 +114,12 @@ class TrainConfig(Config):
     def _adapted_or_opened(self) -> TrainConfig:
         if self.adapts and self.trainable is not None:
             raise ValueError("trainable: must be null in the stage `lora` (say it in lora.modules)")
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> TrainConfig:
+        if self.checkpoints.best_metric is not None and self.validation is None:
+            raise ValueError("checkpoints.best_metric: needs a validation, whose figure it is")
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import distributed, nn
 
-from trainer.checkpoints.ema import ShardedEma, full_shape, shard_bounds
+from trainer.checkpoints.ema import ShardedEma
+from trainer.checkpoints.shard_bounds import full_shape, shard_bounds
 from trainer.distributed import Ranks
 
 

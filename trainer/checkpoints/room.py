@@ -1,0 +1,57 @@
+"""What checkpoints and export will take on the disk, told before the first step."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from schemas.errors import OutputError
+
+GIB = 2**30
+_WEIGHT_AND_MOMENTS = 12
+"""Bytes a trainable parameter: the float32 weight and two float32 moments. Other optimizers keep no more than a third
+beyond that."""
+_AVERAGE = 4
+
+
+def checkpoint_bytes(trainable: int, averages: bool) -> int:
+    """About the size of a checkpoint, all ranks' files together.
+
+    Args:
+        trainable: number of trainable parameters.
+        averages: whether the run keeps a moving average.
+    """
+    return trainable * (_WEIGHT_AND_MOMENTS + (_AVERAGE if averages else 0))
+
+
+def bytes_needed(checkpoint: int, export: int, there: int, coming: int, kept: int) -> int:
+    """The most bytes that a run will have added at any moment.
+
+    Args:
+        checkpoint: size of one.
+        export: size of the export at the end.
+        there: complete checkpoints already there.
+        coming: checkpoints that the run will write.
+        kept: checkpoints kept; for a moment there is one more, since an old one goes once the new one is whole.
+    """
+    most = max(0, min(there + coming, kept + 1) - there)
+    last = max(0, min(there + coming, kept) - there)
+    return max(most * checkpoint, last * checkpoint + export)
+
+
+def check_room(run: Path, needed: int, checkpoint: int) -> None:
+    """Raise unless the disk of `run`, which need not exist yet, has room.
+
+    Raises:
+        OutputError: it has not.
+    """
+    there = next(folder for folder in (run, *run.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise OutputError(
+            "output",
+            str(run),
+            f"has {free / GIB:.2f} GiB free; the run's checkpoints, {checkpoint / GIB:.2f} GiB each, and its export "
+            f"will take {needed / GIB:.2f} GiB",
+            "Free space there, choose another place, or lower checkpoints.keep_last.",
+        )
