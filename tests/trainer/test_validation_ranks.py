@@ -15,11 +15,12 @@ from training_data import changed, config_for, edit_row, pack_rows
 
 from trainer.config import TrainConfig
 from trainer.distributed import RENDEZVOUS
+from trainer.measures.throughput import MEASURED
 from trainer.train import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-TIMED = ("samples_per_second", "seconds")
+TIMED = (*MEASURED, "seconds")
 
 
 def lines(config: TrainConfig, name: str) -> list[dict[str, Any]]:

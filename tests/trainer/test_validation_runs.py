@@ -17,13 +17,14 @@ from schemas.errors import ConfigError
 from trainer import distributed, run_folder
 from trainer.config import TrainConfig
 from trainer.session import build
+from trainer.measures.throughput import MEASURED
 from trainer.train import train
 from trainer.validation.averaged import averaged_weights
 from trainer.validation.loss_rows import LOSS_SCHEMA
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-TIMED = ("samples_per_second", "seconds")
+TIMED = (*MEASURED, "seconds")
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,8 @@ def test_averages_come_and_go_to_the_last_bit(
     session = build(config, distributed.start(), run_folder.Start(None, 0, False))
     ema = session.ema
     assert ema is not None
-    ema.load({name: torch.randn_like(value) for name, value in ema.state().items()}, 1)
+    for shard in ema.shards.values():
+        shard.normal_()
     parameters = {name: value for name, value in session.model.core.named_parameters() if value.requires_grad}
 
     def held() -> dict[str, list[torch.Tensor]]:

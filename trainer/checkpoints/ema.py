@@ -42,7 +42,8 @@ class ShardedEma:
         """Updates made so far."""
         slices = {name: self._slice(parameter) for name, parameter in self._parameters.items()}
         # A copy, also of a parameter that is float32 and on the CPU already.
-        self._shards = {name: _like(values, config.device).copy_(values) for name, values in slices.items()}
+        self.shards = {name: _like(values, config.device).copy_(values) for name, values in slices.items()}
+        """This rank's slice of each average, flat; empty where a small parameter has none for it."""
         self._landing = _Landing(slices) if config.device == "cpu" else None
 
     @torch.no_grad()
@@ -51,7 +52,7 @@ class ShardedEma:
         decay = decay_at(self.updates, self._config.decay, self._config.warmup)
         slices = {name: self._slice(parameter) for name, parameter in self._parameters.items()}
         for name, values in slices.items() if self._landing is None else self._landing.each(slices):
-            self._shards[name].mul_(decay).add_(values.float(), alpha=1.0 - decay)
+            self.shards[name].mul_(decay).add_(values.float(), alpha=1.0 - decay)
         self.updates += 1
 
     def save(self, path: Path) -> int:
@@ -63,7 +64,7 @@ class ShardedEma:
         totals = {name: full_shape(parameter).numel() for name, parameter in self._parameters.items()}
         slices = {
             f"{AVERAGE}/{name}": Slice(self._bounds(totals[name])[0], totals[name], shard)
-            for name, shard in self._shards.items()
+            for name, shard in self.shards.items()
         }
         return write_slices(path, slices, {"updates": self.updates})
 
@@ -73,7 +74,7 @@ class ShardedEma:
         Raises:
             InputError: the files do not hold every parameter whole.
         """
-        for name, shard in self._shards.items():
+        for name, shard in self.shards.items():
             start, _ = self._bounds(full_shape(self._parameters[name]).numel())
             reader.read_into(f"{AVERAGE}/{name}", start, shard)
         self.updates = updates
@@ -88,7 +89,7 @@ class ShardedEma:
             elements = shape.numel()
             size = -(-elements // self._ranks.world)
             padded = torch.zeros(size, device=self._ranks.device)
-            padded[: self._shards[name].numel()] = self._shards[name]
+            padded[: self.shards[name].numel()] = self.shards[name]
             parts = [torch.empty_like(padded) for _ in range(self._ranks.world)]
             distributed.all_gather(parts, padded)
             yield name, torch.cat(parts)[:elements].view(shape).cpu()
