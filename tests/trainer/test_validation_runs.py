@@ -16,8 +16,8 @@ from training_data import changed, config_for, edit_row, pack_rows, spoil
 from schemas.errors import ConfigError
 from trainer import distributed, run_folder
 from trainer.config import TrainConfig
-from trainer.session import build
 from trainer.measures.throughput import MEASURED
+from trainer.session import build
 from trainer.train import train
 from trainer.validation.averaged import averaged_weights
 from trainer.validation.loss_rows import LOSS_SCHEMA
