@@ -45,7 +45,7 @@ class Source(ABC, Generic[SourceConfigT]):
         config_class: the source's typed config.
         provides: the record that its tables are, so that a chain can be checked before a row is read; None where only
             reading tells.
-        reads_ahead: its tables are small, and `read` may run in another thread while the former table is written.
+        reads_ahead: its tables are small, and `read` may run in two other threads while the former table is written.
     """
 
     name: ClassVar[str]

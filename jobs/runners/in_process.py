@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from jobs.chain import Chain
@@ -13,8 +14,10 @@ from jobs.work import Resumed, finish, resume, run_step
 from pipelines.source import Partition
 from pipelines.step import Step
 
+READ_AHEAD = 2
+"""Partitions that are read at a time: what one does alone at its beginning and end the other fills."""
 READ_AHEAD_BYTES = 64 * 2**20
-"""After a larger table the next one is read only once this one is written."""
+"""After a larger table no further one is begun before this one is written."""
 
 
 def run_in_process(
@@ -47,17 +50,17 @@ def run_in_process(
 
 
 def _resumed(chain: Chain, folder: RunFolder, partitions: Sequence[Partition]) -> Iterator[tuple[Partition, Resumed]]:
-    """The partitions, each read; the next one is read meanwhile where the source may and the last one was small."""
+    """The partitions, each read; the next ones are read meanwhile where the source may and the last one was small."""
     if not chain.plan.source.reads_ahead or chain.steps:
         for partition in partitions:
             yield partition, resume(chain.plan, folder, partition)
         return
-    with ThreadPoolExecutor(1) as reader:
-        following = None
+    with ThreadPoolExecutor(READ_AHEAD) as readers:
+        following: deque[Future[Resumed]] = deque()
         for place, partition in enumerate(partitions):
-            # Always in that one thread: what a source keeps for its thread is then kept once.
-            resumed = (following or reader.submit(resume, chain.plan, folder, partition)).result()
-            following = None
-            if place + 1 < len(partitions) and resumed.table.nbytes < READ_AHEAD_BYTES:
-                following = reader.submit(resume, chain.plan, folder, partitions[place + 1])
+            following = following or deque([readers.submit(resume, chain.plan, folder, partition)])
+            resumed = following.popleft().result()
+            if resumed.table.nbytes < READ_AHEAD_BYTES:
+                for later in partitions[place + 1 + len(following) : place + 1 + READ_AHEAD]:
+                    following.append(readers.submit(resume, chain.plan, folder, later))
             yield partition, resumed

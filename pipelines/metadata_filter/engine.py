@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -32,6 +33,7 @@ _SETTINGS = (
     "SET autoinstall_known_extensions = false",
 )
 _local = threading.local()
+_making = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,23 @@ def _sentence(select: str, table: str, conditions: Sequence[str], end: str) -> s
 
 
 def _connection() -> duckdb.DuckDBPyConnection:
-    """The connection of this thread. It uses as many threads as PyArrow, which heeds OMP_NUM_THREADS, may."""
-    threads = pa.cpu_count()
-    if getattr(_local, "threads", None) != threads:
-        connection = duckdb.connect(":memory:")
-        connection.execute("LOAD parquet")
-        for setting in (f"SET threads = {threads}", *_SETTINGS):
-            connection.execute(setting)
-        _local.connection, _local.threads = connection, threads
+    """The connection of this thread to the one database of this process, so that all threads' queries share its
+    threads and its memory limit. It has as many as PyArrow, which heeds OMP_NUM_THREADS, may use."""
+    with _making:
+        database = _database(pa.cpu_count())
+    if getattr(_local, "database", None) is not database:
+        _local.database, _local.connection = database, database.cursor()
     found: duckdb.DuckDBPyConnection = _local.connection
     return found
+
+
+@lru_cache(maxsize=1)
+def _database(threads: int) -> duckdb.DuckDBPyConnection:
+    database = duckdb.connect(":memory:")
+    database.execute("LOAD parquet")
+    for setting in (f"SET threads = {threads}", *_SETTINGS):
+        database.execute(setting)
+    return database
 
 
 def _file(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.metadata_filter.columns import SCORES, SIZES, FileColumns, file_columns
+from pipelines.metadata_filter.columns import SCORES, SIZES, TEXTS, FileColumns, file_columns
 from pipelines.metadata_filter.config import MetadataFilterConfig
 from pipelines.metadata_filter.engine import RowRanges, is_local, query
 from pipelines.metadata_filter.number_rules import Rule
@@ -118,6 +118,13 @@ class LaionParquet(Source[MetadataFilterConfig]):
                     raise
                 # DuckDB refuses a file as a whole where a text column holds what is no text; PyArrow reads such.
                 result = self._read(rows.as_bytes, known, is_first)
+            if not read_footer(partition.path).equals(metadata):
+                raise ContractError(
+                    f"source '{self.name}'",
+                    partition.path,
+                    "rows read must equal rows kept + rows rejected",
+                    "The file changed while it was read: start again.",
+                )
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise InputError(
                 partition.path,
@@ -132,23 +139,16 @@ class LaionParquet(Source[MetadataFilterConfig]):
 
     def _read(self, rows: RowRanges, known: Mapping[str, ColumnStatistics], is_first: bool) -> StepResult:
         chain = rules(self.config, rows.columns, rows.path, rows.through_arrow, known)
-        # First what one column tells. Where few rows are left by it, the rest is told as they are fetched; where many
-        # are, it is counted before, so that no text is fetched of rows that fail.
-        quick = _quick(chain, rows.columns)
-        known_rules = min(quick, _of_one_column(chain))
-        failed = _count(rows, chain, 0, known_rules)
+        failed, tables = _few_rows(rows, chain) or _many_rows(rows, chain)
         before = sum(failed.values())
-        if rows.rows - before > FEW * rows.rows:
-            failed |= _count(rows, chain, known_rules, quick)
-            known_rules, before = quick, sum(failed.values())
         records, unreadable, passing = [], [], 0
-        for part in rows.parts(-(-(rows.rows - before) // PIECE)):
-            table = _passing(part, chain, known_rules)
+        for table in tables:
             passing += table.num_rows
             passes = pc.equal(table[CODE], -1)
-            for late in pc.value_counts(table[CODE].filter(pc.invert(passes))).to_pylist():
-                failed[late["values"]] = failed.get(late["values"], 0) + late["counts"]
-            kept = table if sum(failed.values()) == before else table.filter(passes)
+            late = pc.value_counts(table[CODE].filter(pc.invert(passes))).to_pylist()
+            for found in late:
+                failed[found["values"]] = failed.get(found["values"], 0) + found["counts"]
+            kept = table.filter(passes) if late else table
             kept, bad = split_unreadable(kept.drop_columns([CODE]))
             records.append(as_records(kept))
             unreadable.append(unreadable_outcomes(self.name, self.version, bad))
@@ -228,33 +228,61 @@ def _of_one_column(chain: list[Rule]) -> int:
     return next((place for place, rule in enumerate(chain) if rule.columns != chain[0].columns), len(chain))
 
 
-def _count(rows: RowRanges, chain: list[Rule], first: int, stop: int) -> dict[int, int]:
-    """Rule -> rows of which it is the first that they fail, for the rules [first, stop)."""
-    if first == stop:
+def _count(rows: RowRanges, chain: list[Rule], stop: int) -> dict[int, int]:
+    """Rule -> rows of which it is the first that they fail, for the rules before `stop`."""
+    if not stop:
         return {}
     used = sorted({column for rule in chain[:stop] for column in rule.columns})
-    select = f"{code_sql(chain[:stop], first)} AS code, count(*) AS number"
-    found = query(rows, select, [rule.passes for rule in chain[:first]], used, "GROUP BY code")
+    found = query(rows, f"{code_sql(chain[:stop])} AS code, count(*) AS number", [], used, "GROUP BY code")
     return {row["code"]: row["number"] for row in found.to_pylist() if row["code"] != -1}
 
 
-def _passing(rows: RowRanges, chain: list[Rule], known: int) -> pa.Table:
-    """The rows that pass the first `known` rules, with what becomes of them by the others."""
+def _few_rows(rows: RowRanges, chain: list[Rule]) -> tuple[dict[int, int], list[pa.Table]] | None:
+    """Where the first column's last rule leaves few rows, one pass tells everything: how many fail that rule, and each
+    other row with what becomes of it. None where it leaves many: then counting before fetching costs less.
+    """
+    place = min(_quick(chain, rows.columns), _of_one_column(chain)) - 1
+    if place < 0:
+        return None
+    before = " AND ".join(rule.passes for rule in chain[:place]) or "true"
+    table = _fetch(rows, chain, 0, [f"NOT ({before} AND NOT {chain[place].passes})"], f"LIMIT {_few(rows) + 1}")
+    return None if table.num_rows > _few(rows) else ({place: rows.rows - table.num_rows}, [table])
+
+
+def _few(rows: RowRanges) -> int:
+    return min(PIECE, int(FEW * rows.rows))
+
+
+def _many_rows(rows: RowRanges, chain: list[Rule]) -> tuple[dict[int, int], Iterator[pa.Table]]:
+    """How many fail the rules on numbers, and the others in pieces, with what becomes of them."""
+    quick = _quick(chain, rows.columns)
+    failed = _count(rows, chain, quick)
+    pieces = rows.parts(-(-(rows.rows - sum(failed.values())) // PIECE))
+    return failed, (_fetch(piece, chain, quick, [rule.passes for rule in chain[:quick]]) for piece in pieces)
+
+
+def _fetch(rows: RowRanges, chain: list[Rule], first: int, where: Sequence[str], end: str = "") -> pa.Table:
+    """Rows with all columns and, in `CODE`, what becomes of them by the rules from `first` on."""
     names = list(rows.columns.names)
     used = {rows.columns.names[name] for name in names}.union(*(rule.columns for rule in chain))
-    select = f'{code_sql(chain, known)} AS "{CODE}", {_selected(rows, names, "= -1")}'
-    return query(rows, select, [rule.passes for rule in chain[:known]], sorted(used))
+    select = f'{code_sql(chain, first)} AS "{CODE}", {_selected(rows, names, "= -1")}'
+    return query(rows, select, where, sorted(used), end)
 
 
 def _selected(rows: RowRanges, names: Sequence[str], code: str) -> str:
     """The columns `names` of an `ImageRecord`, and the key where SQL can make it.
 
     Args:
-        code: comparison with `CODE` that tells the rows whose keys are wanted; hashing costs more than reading.
+        code: comparison with `CODE` that tells the rows that are wanted; others have neither key nor texts, which cost
+            more than reading.
     """
-    columns = [f"{rows.columns.sql(rows.columns.names[name])} AS {name_literal(name)}" for name in names]
+    wanted = f'CASE WHEN "{CODE}" {code} THEN'
+    columns = []
+    for name in names:
+        column = rows.columns.sql(rows.columns.names[name])
+        columns.append(f"{f'{wanted} {column} END' if name in TEXTS else column} AS {name_literal(name)}")
     key = None if rows.through_arrow else key_sql(rows.columns)
-    return ", ".join(columns if key is None else [f'CASE WHEN "{CODE}" {code} THEN {key} END AS key', *columns])
+    return ", ".join(columns if key is None else [f"{wanted} {key} END AS key", *columns])
 
 
 def _unique(source: LaionParquet, table: pa.Table) -> StepResult:
