@@ -1,4 +1,4 @@
-"""What a run says of itself, on its first rank: log.jsonl, skipped.jsonl, TensorBoard and the terminal."""
+"""What a run says of itself, on its first rank: log.jsonl, skipped.jsonl, validation.jsonl, boards and terminal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
 
 from schemas.atomic import write_bytes, writing
 from trainer.config import TrainConfig
 from trainer.data.loader import BadSample
 from trainer.data.shards import ShardIndex
-from trainer.run_folder import LOG, SKIPPED, TENSORBOARD, VALIDATION_LOG
+from trainer.distributed import Ranks
+from trainer.reporting.boards import Board, open_boards
+from trainer.reporting.progress import TrainingProgress
+from trainer.reporting.scalars import scalars
+from trainer.run_folder import LOG, SKIPPED, VALIDATION_LOG
 from trainer.stages import PatternCount
 from trainer.validation.bins import AREA_BINS
 from trainer.validation.held_out import HeldOut
@@ -30,66 +32,65 @@ class Logbook:
     A run that goes on drops the lines after its checkpoint first, so that each step stands there once.
     """
 
-    def __init__(self, config: TrainConfig, first_step: int, writes: bool) -> None:
+    def __init__(self, config: TrainConfig, first_step: int, ranks: Ranks) -> None:
         """`first_step`: steps done before."""
         self._config = config
         self._first_step = first_step
-        self._writes = writes
+        self._ranks = ranks
+        self._writes = ranks.is_first
         self._run = Path(config.output)
+        self._boards: list[Board] = []
         self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("[bold]train"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not writes or not self._console.is_terminal,
+        self._progress = TrainingProgress(
+            self._console, config.steps, first_step, config.logging.every, shows=self._writes
         )
 
     def __enter__(self) -> Logbook:
-        if self._writes:
-            for name in (LOG, SKIPPED, VALIDATION_LOG):
-                keep_steps(self._run / name, self._first_step)
-            forget_after(self._run, self._first_step)
-            self._board = SummaryWriter(str(self._run / TENSORBOARD), purge_step=self._first_step + 1)
-            self._progress.start()
-            self._task = self._progress.add_task("", total=self._config.steps, completed=self._first_step)
+        """Open what is written to. A collective.
+
+        Raises:
+            ConfigError, OutputError: the same on every rank: a board refuses, or a file cannot be written.
+        """
+        self._ranks.together(self._open)
         return self
+
+    def _open(self) -> None:
+        if not self._writes:
+            return
+        for name in (LOG, SKIPPED, VALIDATION_LOG):
+            keep_steps(self._run / name, self._first_step)
+        forget_after(self._run, self._first_step)
+        self._boards = open_boards(self._config, self._first_step)
+        self._progress.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._writes:
             self._progress.stop()
-            self._board.close()
+            for board in self._boards:
+                board.close()
 
     def say(self, sentence: str) -> None:
         """A line in the terminal."""
         if self._writes:
             self._console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
-    def step(self, record: Mapping[str, Any]) -> None:
-        """One finished step. Numbers go to TensorBoard as well; `step` counts from 1."""
+    def step(self, record: Mapping[str, Any], next_validation: int | None = None) -> None:
+        """One finished step. Its numbers go to the boards as well; `step` counts from 1."""
         if not self._writes:
             return
         append_line(self._run / LOG, record)
         number = int(record["step"])
         if number % self._config.logging.every == 0 or number == self._config.steps:
-            for name, value in record.items():
-                if isinstance(value, int | float) and name != "step":
-                    self._board.add_scalar(f"train/{name}", value, number)
-        line = (
-            f"loss {record['loss']:.4f}  lr {record['learning_rate']:.2e}  {record['samples_per_second']:.2f} samples/s"
-        )
-        self._progress.update(self._task, completed=number, description=line)
-        if self._progress.disable and (number % self._config.logging.every == 0 or number == self._config.steps):
-            self._console.print(f"step {number}/{self._config.steps}  {line}", highlight=False, soft_wrap=True)
+            values = scalars(record)
+            for board in self._boards:
+                board.scalars(number, values)
+        self._progress.step(record, next_validation)
 
-    def validating(self, step: int) -> None:
-        """The run's model is being validated, which may take a while."""
-        if self._writes:
-            self._progress.update(self._task, description=f"validating at step {step}")
+    def doing(self, what: str) -> None:
+        """The run is busy with something else than a step, such as `validating`; an empty text ends it."""
+        self._progress.doing(what)
 
     def has_validation(self, step: int) -> bool:
         """Whether a validation of this step is written."""
@@ -97,7 +98,7 @@ class Logbook:
         return path.is_file() and any(json.loads(line)["step"] == step for line in path.open(encoding="utf-8"))
 
     def validation(self, step: int, outcome: Outcome, held_out: HeldOut, seconds: float) -> None:
-        """One validation: its folder, its line in validation.jsonl, and TensorBoard.
+        """One validation: its folder, its line in validation.jsonl, and the boards.
 
         Raises:
             InputError, OutputError: as `trainer.validation.validate.write`.
@@ -106,10 +107,9 @@ class Logbook:
             return
         strips = write(outcome, held_out, self._run, step)
         append_line(self._run / VALIDATION_LOG, {"step": step, "seconds": round(seconds, 3), **outcome.figures})
-        for name, value in outcome.figures.items():
-            self._board.add_scalar(f"validation/{name}", value, step)
-        for name, picture in strips.items():
-            self._board.add_image(f"validation/{name}", picture, step, dataformats="HWC")
+        for board in self._boards:
+            board.scalars(step, {f"validation/{name}": value for name, value in outcome.figures.items()})
+            board.pictures(step, {f"validation/{name}": picture for name, picture in strips.items()})
         told = "  ".join(f"{name} {value:.4g}" for name, value in headline(outcome.figures).items())
         self.say(f"validation at step {step}: {told}  ({seconds:.1f} s)")
 

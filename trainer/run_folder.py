@@ -30,6 +30,10 @@ TENSORBOARD = "tensorboard"
 VALIDATION = "validation"
 """One folder a validation, `step-000100/`."""
 VALIDATION_LOG = "validation.jsonl"
+WANDB = "wandb"
+WANDB_ID = "wandb-id.txt"
+"""The run's id at Weights & Biases."""
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def _lock(run: Path) -> int:
     check_can_be_folder(run, "output")
     if not (run / CHECKPOINTS).exists():
         # What a run that was killed before its first checkpoint may have left.
-        left = (CONFIG, LOCK, LOG, SKIPPED, TENSORBOARD, VALIDATION, VALIDATION_LOG, STOP_FILE)
+        left = (CONFIG, LOCK, LOG, SKIPPED, TENSORBOARD, VALIDATION, VALIDATION_LOG, WANDB, WANDB_ID, REPORT, STOP_FILE)
         check_holds_only(run, "output", left, "no training")
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
@@ -130,9 +134,9 @@ def _lock(run: Path) -> int:
 def clear(config: TrainConfig) -> None:
     """Delete what an earlier run left in the folder, and nothing else."""
     run = Path(config.output)
-    for name in (CHECKPOINTS, EXPORT, f".{EXPORT}.partial", TENSORBOARD, VALIDATION):
+    for name in (CHECKPOINTS, EXPORT, f".{EXPORT}.partial", TENSORBOARD, VALIDATION, WANDB):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in (CONFIG, LOG, SKIPPED, VALIDATION_LOG, STOP_FILE):
+    for name in (CONFIG, LOG, SKIPPED, VALIDATION_LOG, WANDB_ID, REPORT, STOP_FILE):
         (run / name).unlink(missing_ok=True)
 
 

@@ -100,6 +100,10 @@ class Session:
         """Whether the run wants to be validated at its present step."""
         return self.validation is not None and self.validation.is_due(self.step)
 
+    def next_validation(self) -> int | None:
+        """The step of the next validation; None where there is none to come."""
+        return None if self.validation is None else self.validation.next_after(self.step)
+
     def validate(self) -> Outcome | None:
         """Validate now, and keep the figures; None where nothing validates. A collective."""
         if self.validation is None:

@@ -32,6 +32,7 @@ from trainer.measures.flops import StepFlops
 from trainer.measures.throughput import StepMeter, peak_flops
 from trainer.optimization import engine
 from trainer.optimization.schedules import learning_rate_at
+from trainer.reporting.boards import check_boards
 from trainer.session import Session, build
 from trainer.signals import STOP_FILE, stop_requests
 
@@ -86,9 +87,10 @@ def _train(
     start = ranks.together(lambda: run_folder.look(config, ranks.world))
     if start.finished:
         return TrainResult(start.step, True, True, run / EXPORT, start.checkpoint, start.bad_samples)
+    ranks.together(lambda: check_boards(config))
     session = build(config, ranks, start)
     ranks.together(lambda: run_folder.prepare(config) if ranks.is_first else None)
-    with Logbook(config, session.step, ranks.is_first) as logbook:
+    with Logbook(config, session.step, ranks) as logbook:
         logbook.samples(len(session.index), session.index.left_out)
         logbook.trainable(session.counts, session.core_parameters)
         if session.validation is not None:
@@ -148,7 +150,7 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
                 f"gradient norm at step {session.step}", norm, "is not finite", "Lower the learning rate."
             )
         record = _record(session, report(total, config.weighting), norm, rate, meter)
-        logbook.step(record)
+        logbook.step(record, session.next_validation())
         if on_step is not None and ranks.is_first:
             on_step(record)
         stop = _is_asked(asked_to_stop, session)
@@ -165,11 +167,12 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
 def _validate(session: Session, logbook: Logbook) -> None:
     """Validate, and write what came of it, before a checkpoint of the same step. A collective."""
     began = time.perf_counter()
-    logbook.validating(session.step)
+    logbook.doing("validating")
     outcome = session.validate()
     if session.validation is not None and outcome is not None:
         held_out, seconds = session.validation.held_out, time.perf_counter() - began
         session.ranks.together(lambda: logbook.validation(session.step, outcome, held_out, seconds))
+    logbook.doing("")
 
 
 def _is_asked(asked_to_stop: Callable[[], bool], session: Session) -> bool:

@@ -3,10 +3,11 @@
 from trainer.config.data import PATCH, DataConfig
 from trainer.config.engine import EngineConfig
 from trainer.config.hardware import HardwareConfig
+from trainer.config.logging import LoggingConfig, WandbConfig
 from trainer.config.lora import LoraConfig
 from trainer.config.loss import TimestepConfig, WeightingConfig
 from trainer.config.optimization import OptimizerConfig
-from trainer.config.saving import CheckpointConfig, EmaConfig, LoggingConfig
+from trainer.config.saving import CheckpointConfig, EmaConfig
 from trainer.config.train import TrainConfig, load_train_config, replace
 from trainer.config.validation import ValidationConfig
 
@@ -23,6 +24,7 @@ __all__ = [
     "TimestepConfig",
     "TrainConfig",
     "ValidationConfig",
+    "WandbConfig",
     "WeightingConfig",
     "load_train_config",
     "replace",

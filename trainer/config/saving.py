@@ -1,4 +1,4 @@
-"""What a run keeps: the moving average, checkpoints and logs."""
+"""What a run keeps: the moving average and checkpoints."""
 
 from __future__ import annotations
 
@@ -37,10 +37,3 @@ class CheckpointConfig(Config):
     validation finds a better one; null keeps none for its figure."""
     best_is: Literal["lower", "higher"] = "lower"
     """Which values of `best_metric` are better."""
-
-
-class LoggingConfig(Config):
-    """What is written of each step."""
-
-    every: int = Field(default=1, ge=1)
-    """Steps between TensorBoard points (log.jsonl has every step)."""

@@ -12,10 +12,11 @@ from schemas.errors import ConfigError
 from trainer.config.data import DataConfig
 from trainer.config.engine import EngineConfig
 from trainer.config.hardware import HardwareConfig
+from trainer.config.logging import LoggingConfig
 from trainer.config.lora import LoraConfig
 from trainer.config.loss import TimestepConfig, WeightingConfig
 from trainer.config.optimization import OptimizerConfig
-from trainer.config.saving import CheckpointConfig, EmaConfig, LoggingConfig
+from trainer.config.saving import CheckpointConfig, EmaConfig
 from trainer.config.validation import ValidationConfig
 from trainer.stages import STAGES
 
