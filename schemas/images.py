@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +58,9 @@ _DECODE_ERRORS = (
 )
 
 
-def decode_image(data: bytes | None, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDArray[np.uint8]:
+def decode_image(
+    data: bytes | None, *, max_pixels: int = DEFAULT_MAX_PIXELS, reduction: Literal[1, 2, 4, 8] = 1
+) -> npt.NDArray[np.uint8]:
     """The first frame of an encoded image, upright, in 8-bit sRGB, flattened on white.
 
     EXIF orientation is applied once. Plain RGB without a colour profile comes back with its very pixels; see
@@ -66,6 +69,8 @@ def decode_image(data: bytes | None, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
     Args:
         data: the file's bytes.
         max_pixels: the largest width x height, inclusive, taken from the header before anything is decoded.
+        reduction: a JPEG is decoded at one `reduction`-th of its width and height, both rounded up, which takes less
+            time; each pixel is then the mean of about those it stands for. Other formats come at their full size.
 
     Returns:
         (H, W, 3) uint8, C-contiguous and writable.
@@ -74,6 +79,8 @@ def decode_image(data: bytes | None, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
         RowRejected: `image_empty`, `image_format_unknown`, `image_truncated`, `image_too_large`, `image_corrupt`.
     """
     with _opened(data, max_pixels) as (image, known):
+        if reduction > 1 and known.pillow == "JPEG":
+            image.draft(None, (max(1, image.width // reduction), max(1, image.height // reduction)))
         image.load()
         # After loading: Pillow turns a TIFF upright by itself while it loads it.
         turn = _UPRIGHT.get(_orientation(image))

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from schemas.atomic import write_bytes, writing
 from trainer.config import TrainConfig
-from trainer.data.loader import BadSample
+from trainer.data.batch import BadSample
 from trainer.data.shards import ShardIndex
 from trainer.distributed import Ranks
 from trainer.reporting.boards import Board, open_boards
@@ -134,10 +134,13 @@ class Logbook:
             append_line(self._run / SKIPPED, {"step": step, **asdict(sample)})
             self.say(f"skipped {sample.key} in {sample.shard}: {sample.reason}, {sample.sentence}")
 
-    def samples(self, taken: int, left_out: Mapping[str, int]) -> None:
-        """How many samples the shards give, and how many were left out for their mask status or subset."""
+    def samples(self, taken: int, left_out: Mapping[str, int], lines: Sequence[str]) -> None:
+        """How many samples the shards give, how many were left out for their mask status or subset, and the lines that
+        say how those taken lie in data sets and buckets."""
         reasons = ", ".join(f"{count:,} {status}" for status, count in sorted(left_out.items())) or "none"
         self.say(f"{taken:>15,}  samples (left out: {reasons})")
+        for line in lines:
+            self.say(line)
 
     def trainable(self, counts: Sequence[PatternCount], total: int) -> None:
         """How many parameters each pattern opened, and of how many."""

@@ -22,9 +22,10 @@ from trainer.checkpoints.optimizer_state import trainable
 from trainer.checkpoints.retention import best_step
 from trainer.checkpoints.room import bytes_needed, check_room, checkpoint_bytes
 from trainer.config import CheckpointConfig, TrainConfig
-from trainer.data.loader import MicroBatch, micro_batches, open_index
-from trainer.data.order import Order
-from trainer.data.shards import ShardIndex
+from trainer.data.batch import MicroBatch
+from trainer.data.buckets import PATCH, bucket_table
+from trainer.data.loader import micro_batches
+from trainer.data.training_data import TrainingData, open_data
 from trainer.distributed import Ranks
 from trainer.loss.flow_matching import noised, sample_noise, sample_timesteps, velocity
 from trainer.loss.region_loss import error_map
@@ -45,7 +46,7 @@ class Session:
     """A run that is ready to step.
 
     Args:
-        index: the samples.
+        data: the samples, and their order.
         model: the whole model on this rank's device; its core is the engine's module.
         engine: the DeepSpeed engine.
         ema: the moving average, or None where the run keeps none.
@@ -53,7 +54,6 @@ class Session:
         bad_samples: samples skipped so far, on all ranks.
         counts: what each pattern opened.
         core_parameters: parameters of the core, frozen ones and adapters too.
-        order: position -> sample.
         marks: the files of the frozen weights by content; None on other ranks than the first.
         validation: what validates the run, or None where nothing does.
         last_validation: the figures of the last validation by name, `ema/loss` and so on; empty before the first.
@@ -62,7 +62,7 @@ class Session:
 
     config: TrainConfig
     ranks: Ranks
-    index: ShardIndex
+    data: TrainingData
     model: UnifiedEditModel
     engine: Engine
     ema: ShardedEma | None
@@ -70,7 +70,6 @@ class Session:
     bad_samples: int
     counts: list[PatternCount]
     core_parameters: int
-    order: Order
     marks: ModelMarks | None
     validation: Validation | None = None
     last_validation: dict[str, float] = field(default_factory=dict)
@@ -78,9 +77,7 @@ class Session:
 
     def batches(self) -> Iterator[MicroBatch]:
         """This rank's micro-batches from the next step to the end of the run."""
-        return micro_batches(
-            self.index, self.config, self.model.processor, self.step, self.ranks.rank, self.ranks.world
-        )
+        return micro_batches(self.data, self.config, self.model.processor, self.step, self.ranks.rank, self.ranks.world)
 
     def errors(self, batch: MicroBatch) -> torch.Tensor:
         """The model's error on a micro-batch, with gradient: (B, 1, h, w) float32. Noise and timesteps follow from the
@@ -92,7 +89,8 @@ class Session:
         # may round by alignment.
         features = self.model.features(batch.inputs.to(device, copy=True))
         noise = sample_noise(config.seed, batch.positions, latents.shape[1:]).to(device)
-        timesteps = sample_timesteps(config.seed, batch.positions, config.data.image_tokens, config.timestep).to(device)
+        tokens = latents.shape[-2] * latents.shape[-1] // PATCH**2
+        timesteps = sample_timesteps(config.seed, batch.positions, tokens, config.timestep).to(device)
         prediction = self.engine(noised(latents, noise, timesteps), timesteps, features)
         return error_map(prediction, velocity(latents, noise))
 
@@ -139,7 +137,7 @@ class Session:
     def keys_digest(self, step: int) -> str:
         """16 hexadecimal digits of the keys of a step's global batch, in order; `step` counts from 0."""
         size = self.config.global_batch(self.ranks.world)
-        keys = [self.index.key(self.order.sample_at(position)) for position in range(step * size, (step + 1) * size)]
+        keys = self.data.keys_at(range(step * size, (step + 1) * size))
         return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
 
     def save(self) -> checkpoint.Saved:
@@ -173,7 +171,7 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
     """
     torch.manual_seed(config.seed + ranks.rank)
     ranks.together(lambda: _check_machine(config, ranks))
-    index = ranks.together(lambda: open_index(config, ranks.world))
+    data = ranks.together(lambda: open_data(config, ranks.world))
     checks = config.validation
     held_out = None if checks is None else ranks.together(lambda: open_held_out(checks))
     model = ranks.together(lambda: _load_model(config))
@@ -196,8 +194,7 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
     ranks.together(lambda: _check_room(config, model, start) if ranks.is_first else None)
     engine = build_engine(model.core, config, ranks)
     ema = ShardedEma(trainable(model.core), ranks, config.ema) if config.averages else None
-    order = Order(config.seed, len(index))
-    session = Session(config, ranks, index, model, engine, ema, 0, 0, counts, total, order, marks, validation)
+    session = Session(config, ranks, data, model, engine, ema, 0, 0, counts, total, marks, validation)
     if start.checkpoint is not None:
         progress = ranks.together(lambda: checkpoint.load(path, engine, ema, ranks))
         session.step, session.bad_samples = progress.step, progress.bad_samples
@@ -238,11 +235,13 @@ def _load_model(config: TrainConfig) -> UnifiedEditModel:
             f"its VAE has the stride {model.codec.stride}",
             f"Use one with {LATENT_STRIDE}, by which masks are pooled.",
         )
-    if config.data.resolution % model.size_multiple:
-        raise ConfigError(
-            "data.resolution",
-            config.data.resolution,
-            f"must be a multiple of {model.size_multiple} for this model",
-            "Change it.",
-        )
+    for bucket in bucket_table(config.data.resolution, config.data.buckets):
+        if bucket.width % model.size_multiple or bucket.height % model.size_multiple:
+            raise ConfigError(
+                "model",
+                config.model,
+                f"takes sides that are multiples of {model.size_multiple}; the bucket {bucket.name} has "
+                f"{bucket.width} x {bucket.height}",
+                "Take buckets: square and a resolution that is one.",
+            )
     return model

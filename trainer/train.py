@@ -22,7 +22,7 @@ from schemas.errors import ConfigError, EditmillError
 from trainer import distributed, run_folder
 from trainer.checkpoints.checkpoint import complete_checkpoints
 from trainer.config import TrainConfig, load_train_config
-from trainer.data.loader import MicroBatch
+from trainer.data.batch import MicroBatch
 from trainer.distributed import Ranks
 from trainer.errors import TrainingStopped
 from trainer.export import EXPORT, export
@@ -91,10 +91,10 @@ def _train(
     session = build(config, ranks, start)
     ranks.together(lambda: run_folder.prepare(config) if ranks.is_first else None)
     with Logbook(config, session.step, ranks) as logbook:
-        logbook.samples(len(session.index), session.index.left_out)
+        logbook.samples(len(session.data.index), session.data.index.left_out, session.data.lines())
         logbook.trainable(session.counts, session.core_parameters)
         if session.validation is not None:
-            logbook.held_out(session.validation.held_out, session.index)
+            logbook.held_out(session.validation.held_out, session.data.index)
         stopped = _loop(session, logbook, asked_to_stop, on_step)
         if stopped:
             logbook.say(f"stopped at step {session.step} of {config.steps}, all saved: start it again to go on")
@@ -218,14 +218,18 @@ def _count(session: Session, micro: list[MicroBatch], logbook: Logbook) -> float
     if all_bad:
         session.bad_samples += int(all_bad)
         logbook.skipped(session.step + 1, [sample for part in ranks.gather(bad) for sample in part])
-    if session.bad_samples > config.data.max_bad_samples or not count:
+    seen = (session.step + 1) * config.global_batch(ranks.world)
+    budget = config.data.max_bad_samples + config.data.max_bad_share * seen
+    if session.bad_samples > budget or not count:
         raise TrainingStopped(
             "bad samples",
-            session.bad_samples,
-            f"more than data.max_bad_samples = {config.data.max_bad_samples}"
+            f"{session.bad_samples} of {seen}",
+            f"more than data.max_bad_samples = {config.data.max_bad_samples} and the share data.max_bad_share = "
+            f"{config.data.max_bad_share} of all"
             if count
             else "no usable sample in a whole step",
-            f"See {Path(config.output) / run_folder.SKIPPED}; run `editmill validate` on the shards.",
+            f"See {Path(config.output) / run_folder.SKIPPED}; run `editmill validate` on the shards. A run that "
+            "goes on may raise either.",
         )
     return float(count)
 

@@ -18,7 +18,8 @@ from schemas.errors import ConfigError, EditmillError, InputError
 from trainer.checkpoints.checkpoint import complete_checkpoints
 from trainer.checkpoints.ema import ShardedEma, decay_at
 from trainer.config import TrainConfig
-from trainer.data.loader import micro_batches, open_index
+from trainer.data.loader import micro_batches
+from trainer.data.training_data import open_data
 from trainer.errors import TrainingStopped
 from trainer.measures.throughput import MEASURED
 from trainer.train import train
@@ -176,7 +177,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_samples(
     (poisoned,) = [
         batch
         for batch in micro_batches(
-            open_index(config, 1), config, UnifiedEditModel.from_pretrained(tiny_model).processor, 2, 0, 1
+            open_data(config, 1), config, UnifiedEditModel.from_pretrained(tiny_model).processor, 2, 0, 1
         )
         if batch.positions == [4, 5]
     ]

@@ -16,9 +16,13 @@ from schemas.errors import ConfigError, InputError, RowRejected, ShardError
 from schemas.images import encode_mask
 from schemas.manifest import read_manifest
 from trainer.config import TrainConfig
-from trainer.data.loader import BadSample, EditDataset, MicroBatch, decode, micro_batches, open_index
-from trainer.data.order import Order, epoch_order, step_positions
-from trainer.data.shards import EncodedSample, open_shards
+from trainer.data.batch import MicroBatch
+from trainer.data.buckets import Bucket
+from trainer.data.decode import decode
+from trainer.data.loader import micro_batches
+from trainer.data.members import EncodedSample
+from trainer.data.shards import open_shards
+from trainer.data.training_data import open_data
 from unified_model.model import UnifiedEditModel
 from unified_model.processor import EditProcessor
 
@@ -31,25 +35,7 @@ def processor(tiny_model: Path) -> EditProcessor:
 def all_batches(
     config: TrainConfig, processor: EditProcessor, first_step: int, rank: int, ranks: int
 ) -> list[MicroBatch]:
-    return list(micro_batches(open_index(config, ranks), config, processor, first_step, rank, ranks))
-
-
-@pytest.mark.parametrize(("batch_size", "accumulation", "ranks"), [(12, 1, 1), (3, 2, 2), (1, 4, 3), (1, 1, 12)])
-def test_every_rank_takes_its_share_of_the_same_positions(batch_size: int, accumulation: int, ranks: int) -> None:
-    for step in (0, 7):
-        shares = [step_positions(step, batch_size, accumulation, rank, ranks) for rank in range(ranks)]
-        assert {len(share) for share in shares} == {accumulation}
-        taken = sorted(place for share in shares for micro in share for place in micro)
-        assert taken == list(range(step * 12, step * 12 + 12))
-
-
-def test_each_epoch_holds_every_sample_once_in_an_order_of_its_own() -> None:
-    order = Order(5, 10)
-    epochs = [[order.sample_at(epoch * 10 + place) for place in range(10)] for epoch in range(3)]
-    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
-    assert epochs[0] != epochs[1] != epochs[2]
-    assert epochs[1] == epoch_order(5, 1, 10).tolist()
-    assert Order(5, 10).sample_at(17) == epochs[1][7]
+    return list(micro_batches(open_data(config, ranks), config, processor, first_step, rank, ranks))
 
 
 def test_workers_and_ranks_do_not_change_what_is_trained_on(
@@ -90,7 +76,7 @@ def test_statuses_are_filtered_and_counted(tiny_model: Path, tmp_path: Path) -> 
     assert index.left_out == {"unchanged": 2, "too_small": 1}
     assert len(open_shards([packed, packed], {"unchanged"}, ["train"])) == 4
     with pytest.raises(ConfigError, match=r"more than the 4 samples .*unchanged"):
-        open_index(config_for(tiny_model, packed, tmp_path / "run", batch_size=5), 1)
+        open_data(config_for(tiny_model, packed, tmp_path / "run", batch_size=5), 1)
 
 
 def test_only_the_subsets_asked_for_are_trained_on(tmp_path: Path) -> None:
@@ -111,7 +97,7 @@ def test_a_global_edit_weighs_one_everywhere(tiny_model: Path, tmp_path: Path, p
     packed = pack_rows(tmp_path / "packed", [edit_row(number, mask_status="global") for number in range(2)])
     (batch,) = all_batches(config_for(tiny_model, packed, tmp_path, steps=1), processor, 0, 0, 1)
     assert bool(batch.cells.all())
-    assert torch.equal(batch.weights, torch.ones(2, 1, 8, 8))
+    assert torch.equal(batch.weights, torch.ones(2, 1, 6, 10))
 
 
 def test_missing_or_cut_shards_are_found_before_the_start(shards: Path, tmp_path: Path) -> None:
@@ -141,12 +127,12 @@ def test_a_sample_that_cannot_be_used_keeps_its_key_and_reason(
 ) -> None:
     rows = [*bad_rows(), *(edit_row(number) for number in range(4, 8))]
     packed = pack_rows(tmp_path / "packed", rows)
-    config = config_for(tiny_model, packed, tmp_path, batch_size=8, steps=1)
-    index = open_index(config, 1)
+    config = config_for(tiny_model, packed, tmp_path, batch_size=8, steps=1, data={"buckets": "square"})
+    data = open_data(config, 1)
     spoil(packed, rows[0]["key"], "target")
     spoil(packed, rows[1]["key"], "mask")
     (packed / "webdataset" / "edits-000001.tar").write_bytes(b"")
-    (batch,) = micro_batches(index, config, processor, 0, 0, 1)
+    (batch,) = micro_batches(data, config, processor, 0, 0, 1)
     reasons = Counter(sample.reason for sample in batch.bad)
     assert reasons == {
         "image_truncated": 2, "edit_outside_crop": 1, "instruction_unusable": 1, "sample_truncated": 3
@@ -162,7 +148,7 @@ def test_a_mask_of_another_size_than_the_target_is_refused() -> None:
     images = {name: png(np.zeros((64, 96, 3), np.uint8)) for name in ("reference", "target")}
     mask = encode_mask(np.ones((10, 10), np.bool_))
     with pytest.raises(RowRejected) as rejection:
-        decode(EncodedSample([images["reference"]], images["target"], mask, "paint", "ok"), 64)
+        decode(EncodedSample([images["reference"]], images["target"], mask, "paint", "ok"), Bucket("1:1", 64, 64))
     assert rejection.value.reason == "mask_size"
 
 
@@ -180,7 +166,6 @@ def test_exif_orientation_is_applied_to_reference_and_target(
     ]
     packed = pack_rows(tmp_path / "packed", rows)
     config = config_for(tiny_model, packed, tmp_path, batch_size=2, steps=1)
-    dataset = EditDataset(open_index(config, 1), config, processor)
-    first, second = (dataset[position][1] for position in (0, 1))
-    assert not isinstance(first, BadSample) and not isinstance(second, BadSample)
-    assert np.array_equal(first.target, second.target)
+    (batch,) = micro_batches(open_data(config, 1), config, processor, 0, 0, 1)
+    assert not batch.bad
+    assert torch.equal(batch.target[0], batch.target[1])

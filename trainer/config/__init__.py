@@ -1,6 +1,6 @@
 """The training config: one file for each of its sections, put together in `TrainConfig`."""
 
-from trainer.config.data import PATCH, DataConfig
+from trainer.config.data import DataConfig, DatasetConfig, DropConfig
 from trainer.config.engine import EngineConfig
 from trainer.config.hardware import HardwareConfig
 from trainer.config.logging import LoggingConfig, WandbConfig
@@ -12,9 +12,10 @@ from trainer.config.train import TrainConfig, load_train_config, replace
 from trainer.config.validation import ValidationConfig
 
 __all__ = [
-    "PATCH",
     "CheckpointConfig",
     "DataConfig",
+    "DatasetConfig",
+    "DropConfig",
     "EmaConfig",
     "EngineConfig",
     "HardwareConfig",

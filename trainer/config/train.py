@@ -32,6 +32,8 @@ FREE_ON_RESUME = (
     "validation",
     "hardware",
     "data.workers",
+    "data.max_bad_samples",
+    "data.max_bad_share",
     "engine.zero_stage",
     "engine.offload_optimizer",
     "engine.offload_parameters",

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from trainer.config import HardwareConfig
-from trainer.data.loader import MicroBatch
+from trainer.data.batch import MicroBatch
 from trainer.distributed import Ranks
 from trainer.measures.flops import Row, StepFlops
 from trainer.measures.gpus import GPUS, told_by_driver

@@ -15,8 +15,11 @@ import torch
 from schemas.errors import ConfigError, InputError, RowRejected
 from trainer.config import TrainConfig
 from trainer.config.validation import ValidationConfig
-from trainer.data.loader import BadSample, Processor, decode
-from trainer.data.shards import ShardIndex, open_shards, read_sample
+from trainer.data.batch import BadSample, Processor
+from trainer.data.buckets import bucket_table, nearest_bucket
+from trainer.data.decode import decode
+from trainer.data.members import read_sample
+from trainer.data.shards import ShardIndex, open_shards
 from trainer.distributed import Ranks
 from trainer.validation.bins import AREA_BINS, area_bin
 
@@ -78,7 +81,8 @@ class HeldOut:
         Raises:
             InputError: the same on every rank: no sample can be read.
         """
-        self._resolution = config.data.resolution
+        table = bucket_table(config.data.resolution, config.data.buckets)
+        self._buckets = [table[place] for place in nearest_bucket(table, index.widths, index.heights).tolist()]
         self._processor = processor
         self._index = index
         keys = [self._index.key(number) for number in range(len(self._index))]
@@ -123,7 +127,7 @@ class HeldOut:
         key, path = self._index.key(number), self._index.shard(number)
         try:
             encoded = read_sample(path, *self._index.span(number))
-            sample = decode(encoded, self._resolution)
+            sample = decode(encoded, self._buckets[number])
             inputs = self._processor([sample.instruction], [sample.references])
         except RowRejected as rejection:
             return BadSample(key, str(path), rejection.reason, rejection.sentence)
@@ -133,7 +137,7 @@ class HeldOut:
             key=key,
             area_bin=self._bins[number],
             edited_fraction=self._index.area(number)[0],
-            instruction=sample.instruction,
+            instruction=encoded.instruction,
             references=list(sample.references),
             target=sample.target,
             cells=sample.cells,
