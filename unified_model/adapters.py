@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from schemas.atomic import write_bytes
 from schemas.errors import ConfigError, InputError
 from unified_model.extras import require
+from unified_model.quantisation import is_quantised
 
 ADAPTER = "default"
 """peft's name for the one adapter that a model holds."""
@@ -126,8 +127,9 @@ def save_adapter(transformer: nn.Module, folder: Path, base: str | None) -> None
 
 
 @torch.no_grad()
-def merge_adapter(transformer: nn.Module, folder: Path) -> None:
-    """Fold a saved adapter into the weights of `transformer`, in place.
+def apply_adapter(transformer: Any, folder: Path) -> None:
+    """Fold a saved adapter into the weights of `transformer`, in place. Quantised weights cannot take it in: it is
+    added beside them.
 
     Raises:
         InputError: the folder holds no adapter of this layout, or one that does not fit.
@@ -138,6 +140,10 @@ def merge_adapter(transformer: nn.Module, folder: Path) -> None:
         scale = float(config["lora_alpha"]) / int(config["r"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError("adapter", str(folder), f"cannot be read ({error})", "Export it again.") from error
+    if is_quantised(transformer):
+        require("peft")
+        transformer.load_lora_adapter(folder, weight_name=WEIGHTS_FILE, prefix=PREFIX)
+        return
     modules = dict(transformer.named_modules())
     paths = {name.removeprefix(f"{PREFIX}.").rpartition(".lora_")[0] for name in weights}
     for path in sorted(paths):

@@ -25,6 +25,7 @@ from unified_model.config import UnifiedModelConfig
 from unified_model.core import EditCore
 from unified_model.denoiser import Denoiser, FluxDenoiser
 from unified_model.processor import EditProcessor
+from unified_model.quantisation import NOT_QUANTISED, Quantisation
 from unified_model.text_encoders import TextEncoders, TextTokenizers
 from unified_model.understanding import QwenSiglipTower
 from unified_model.vlm_processor import load_vlm_processor
@@ -44,13 +45,14 @@ class Parts(NamedTuple):
     text: TextEncoders
 
 
-def load_parts(config: UnifiedModelConfig, dtype: torch.dtype) -> Parts:
+def load_parts(config: UnifiedModelConfig, dtype: torch.dtype, quantisation: Quantisation = NOT_QUANTISED) -> Parts:
     """Load every component, with a fresh conditioner where the config names none.
 
     Raises:
-        InputError: a component is no folder and no hub name.
-        ConfigError: an unknown conditioner, or components whose widths do not fit.
+        InputError: a component is no folder and no hub name, or bitsandbytes is missing.
+        ConfigError: an unknown conditioner, components whose widths do not fit, or what `Quantisation.check` refuses.
     """
+    quantisation.check()
     if config.conditioner_kind not in CONDITIONERS:
         raise ConfigError(
             "conditioner_kind", config.conditioner_kind, "is not known", f"Known: {', '.join(CONDITIONERS)}."
@@ -64,21 +66,28 @@ def load_parts(config: UnifiedModelConfig, dtype: torch.dtype) -> Parts:
         load_component(AutoImageProcessor, config.siglip_processor or config.siglip, backend="pil"),
         _text_tokenizers(config),
     )
-    vlm = load_component(Qwen2_5_VLForConditionalGeneration, config.vlm, dtype=dtype)
+    vlm = load_component(
+        Qwen2_5_VLForConditionalGeneration, config.vlm, dtype=dtype, **quantisation.vlm_keywords(dtype)
+    )
     siglip = load_component(SiglipVisionModel, config.siglip, dtype=dtype)
-    denoiser = FluxDenoiser(load_component(FluxTransformer2DModel, config.transformer, torch_dtype=dtype))
+    denoiser = FluxDenoiser(_transformer(config, dtype, quantisation))
     vae = load_component(AutoencoderKL, config.vae, torch_dtype=dtype)
     widths = Widths(
         vlm.config.text_config.hidden_size, siglip.config.hidden_size, denoiser.context_width, denoiser.pooled_width
     )
     conditioner = _conditioner(config, widths, dtype)
-    text = _text_encoders(config, denoiser, dtype)
+    text = _text_encoders(config, denoiser, dtype, quantisation)
     if config.scheduler is not None:
         scheduler = load_component(FlowMatchEulerDiscreteScheduler, config.scheduler)
     else:
         scheduler = FlowMatchEulerDiscreteScheduler(**FLUX_SCHEDULER)
     core = EditCore(conditioner, denoiser)
     return Parts(QwenSiglipTower(vlm, siglip), core, LatentCodec(vae), processor, scheduler, text)
+
+
+def _transformer(config: UnifiedModelConfig, dtype: torch.dtype, quantisation: Quantisation) -> FluxTransformer2DModel:
+    keywords = quantisation.transformer_keywords(dtype)
+    return load_component(FluxTransformer2DModel, config.transformer, torch_dtype=dtype, **keywords)
 
 
 def _conditioner(config: UnifiedModelConfig, widths: Widths, dtype: torch.dtype) -> Conditioner:
@@ -104,9 +113,12 @@ def _text_tokenizers(config: UnifiedModelConfig) -> TextTokenizers:
     return TextTokenizers(clip, t5, config.t5_length)
 
 
-def _text_encoders(config: UnifiedModelConfig, denoiser: Denoiser, dtype: torch.dtype) -> TextEncoders:
+def _text_encoders(
+    config: UnifiedModelConfig, denoiser: Denoiser, dtype: torch.dtype, quantisation: Quantisation
+) -> TextEncoders:
     clip = load_component(CLIPTextModel, config.clip, dtype=dtype) if config.clip else None
-    t5 = load_component(T5EncoderModel, config.t5, dtype=dtype) if config.t5 else None
+    t5_keywords = {"dtype": dtype} | quantisation.vlm_keywords(dtype)
+    t5 = load_component(T5EncoderModel, config.t5, **t5_keywords) if config.t5 else None
     for name, encoder, width in (("clip", clip, denoiser.pooled_width), ("t5", t5, denoiser.context_width)):
         if encoder is not None and encoder.config.hidden_size != width:
             raise ConfigError(

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
-from unified_model.adapters import merge_adapter
+from unified_model.adapters import apply_adapter
 from unified_model.card import read_card
 from unified_model.checkpoint import Weights, checkpoint_folder, lineage_of
 from unified_model.config import UnifiedModelConfig
 from unified_model.model import UnifiedEditModel
+from unified_model.quantisation import NOT_QUANTISED, Quantisation
 
 __all__ = ["Weights", "load_for_inference"]
 
@@ -21,8 +22,10 @@ def load_for_inference(
     *,
     base: str | Path | None = None,
     dtype: torch.dtype = torch.float32,
+    quantisation: Quantisation = NOT_QUANTISED,
 ) -> UnifiedEditModel:
-    """A model ready to edit, in evaluation mode, on the CPU.
+    """A model ready to edit, in evaluation mode, on the CPU save for quantised parts. Adapters are folded into the DiT;
+    to a quantised one they are added.
 
     Args:
         path: one of the kinds of folder.
@@ -37,7 +40,7 @@ def load_for_inference(
     folder = checkpoint_folder(path, weights)
     origin = lineage_of(folder, base)
     if origin.whole == folder:
-        return UnifiedEditModel.from_pretrained(folder, dtype).eval()
+        return UnifiedEditModel.from_pretrained(folder, dtype, quantisation).eval()
     # The base's own core is never read: a second copy of a large denoiser may not fit.
     own: dict[str, object] = {
         "conditioner": str(origin.conditioner / "conditioner"),
@@ -45,8 +48,8 @@ def load_for_inference(
         "takes_reference_latents": read_card(folder).takes_reference_latents,
     }
     config = UnifiedModelConfig.of_folder(origin.whole).model_copy(update=own)
-    model = UnifiedEditModel.from_components(config, dtype)
+    model = UnifiedEditModel.from_components(config, dtype, quantisation)
     for adapter in origin.adapters:
-        merge_adapter(model.core.denoiser.transformer, adapter / "adapter")
+        apply_adapter(model.core.denoiser.transformer, adapter / "adapter")
     model.source, model.core_source = str(origin.whole), str(folder)
     return model.eval()

@@ -23,6 +23,7 @@ from unified_model.config import UnifiedModelConfig
 from unified_model.core import EditCore
 from unified_model.features import EditFeatures, EditInputs, ReferenceLatents
 from unified_model.processor import EditProcessor
+from unified_model.quantisation import NOT_QUANTISED, Quantisation
 from unified_model.text_encoders import TextEncoders
 from unified_model.understanding import QwenSiglipTower, UnderstandingTower
 from unified_model.vlm_processor import save_vlm_processor
@@ -94,7 +95,9 @@ class UnifiedEditModel(nn.Module):
         return ReferenceLatents(self.codec.encode(pixels.float() / 127.5 - 1.0), rows)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> UnifiedEditModel:
+    def from_pretrained(
+        cls, path: str | Path, dtype: torch.dtype = torch.float32, quantisation: Quantisation = NOT_QUANTISED
+    ) -> UnifiedEditModel:
         """Load a folder written by `save_pretrained`. For a folder of core weights see `unified_model.loading`.
 
         Raises:
@@ -109,19 +112,21 @@ class UnifiedEditModel(nn.Module):
                 f"is no whole model, it lacks {', '.join(missing)}",
                 "Load it with unified_model.loading.load_for_inference.",
             )
-        model = cls.from_components(UnifiedModelConfig.of_folder(folder), dtype)
+        model = cls.from_components(UnifiedModelConfig.of_folder(folder), dtype, quantisation)
         model.source = model.core_source = str(folder)
         return model
 
     @classmethod
-    def from_components(cls, config: UnifiedModelConfig, dtype: torch.dtype = torch.float32) -> UnifiedEditModel:
+    def from_components(
+        cls, config: UnifiedModelConfig, dtype: torch.dtype = torch.float32, quantisation: Quantisation = NOT_QUANTISED
+    ) -> UnifiedEditModel:
         """Put a model together from its components, with fresh connectors where the config names none.
 
         Raises:
             InputError: a component is no folder and no hub name.
             ConfigError: an unknown conditioner, or components whose widths do not fit.
         """
-        return cls(*load_parts(config, dtype), takes_reference_latents=config.takes_reference_latents)
+        return cls(*load_parts(config, dtype, quantisation), takes_reference_latents=config.takes_reference_latents)
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from unified_model.core import join_text
 from unified_model.guidance import GuidancePass, guidance_passes
 from unified_model.loading import Weights, load_for_inference
 from unified_model.model import UnifiedEditModel
+from unified_model.placement import Offload, Placement
+from unified_model.quantisation import Bits, Quantisation
 from unified_model.references import reference_pixels
 from unified_model.requests import MAX_PIXELS, EditRequest
 from unified_model.sampling import OnStep, WeightedCondition, denoise, start_noise, timestep_schedule
@@ -22,11 +24,13 @@ class UnifiedEditPipeline:
     """Edits images with a model. The same call with the same seed gives the same image.
 
     Args:
-        model: put on the wanted device by the caller.
+        model: put on the wanted device by the caller, or by `placement`.
+        placement: where its parts compute; None takes the device it is on.
     """
 
-    def __init__(self, model: UnifiedEditModel) -> None:
+    def __init__(self, model: UnifiedEditModel, placement: Placement | None = None) -> None:
         self.model = model.eval()
+        self._placement = placement or Placement(model, model.device)
 
     @classmethod
     def from_pretrained(
@@ -37,9 +41,23 @@ class UnifiedEditPipeline:
         base: str | Path | None = None,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
+        offload: Offload = "none",
+        quantise_vlm: Bits = "none",
+        quantise_transformer: Bits = "none",
     ) -> UnifiedEditPipeline:
-        """Load a model folder, a core folder, an adapter or a training export (see `unified_model.loading`)."""
-        return cls(load_for_inference(path, weights, base=base, dtype=dtype).to(device))
+        """Load a model folder, a core folder, an adapter or a training export (see `unified_model.loading`).
+
+        Args:
+            offload: what waits in the machine's memory while it does not compute (`unified_model.placement`).
+            quantise_vlm, quantise_transformer: weights in 8 or 4 bits (`unified_model.quantisation`).
+
+        Raises:
+            InputError: a folder or a part is missing; bitsandbytes is asked for, and not installed.
+            ConfigError: options that do not go together.
+        """
+        quantisation = Quantisation(quantise_vlm, quantise_transformer, str(device))
+        model = load_for_inference(path, weights, base=base, dtype=dtype, quantisation=quantisation)
+        return cls(model if offload != "none" else model.to(device), Placement(model, device, offload))
 
     def __call__(
         self,
@@ -115,23 +133,29 @@ class UnifiedEditPipeline:
         conditions = [self._condition(requests, one, height, width) for one in passes]
         stride = model.codec.stride
         shape = (model.codec.channels, height // stride, width // stride)
-        noise = start_noise(shape, [request.seed for request in requests]).to(model.device)
+        noise = start_noise(shape, [request.seed for request in requests]).to(self._placement.device)
         schedule = timestep_schedule(model.scheduler.config, steps, shape[1] * shape[2] // model.core.denoiser.patch**2)
-        latents = denoise(model.core.denoiser, conditions, noise, schedule, guidance, progress)
-        return list(to_uint8(model.codec.decode(latents)))
+        with self._placement.using(model.core.denoiser):
+            latents = denoise(model.core.denoiser, conditions, noise, schedule, guidance, progress)
+        with self._placement.using(model.codec):
+            return list(to_uint8(model.codec.decode(latents)))
 
     def _condition(
         self, requests: Sequence[EditRequest], guided: GuidancePass, height: int, width: int
     ) -> WeightedCondition:
         """What a pass is conditioned on: the prompt of the same builder as in training, and the references' latents."""
-        model = self.model
+        model, place = self.model, self._placement
         texts = [request.instruction if guided.text else None for request in requests]
         images = [list(request.references) if guided.images else [] for request in requests]
-        inputs = model.processor(texts, images).to(model.device)
-        features = model.features(inputs)
-        pixels = reference_pixels([image for row in images for image in row], height, width).to(model.device)
-        latents = model.reference_latents(pixels, inputs.image_rows)
-        return WeightedCondition(guided.weight, join_text(model.core.conditioner(features), features), latents)
+        inputs = model.processor(texts, images).to(place.device)
+        with place.using(model.tower, model.text):
+            features = model.features(inputs)
+        with place.using(model.core.conditioner):
+            conditioning = join_text(model.core.conditioner(features), features)
+        pixels = reference_pixels([image for row in images for image in row], height, width).to(place.device)
+        with place.using(model.codec):
+            latents = model.reference_latents(pixels, inputs.image_rows)
+        return WeightedCondition(guided.weight, conditioning, latents)
 
 
 def to_uint8(pixels: torch.Tensor) -> np.ndarray:

@@ -14,6 +14,9 @@ from unified_model.prompt import edit_messages, refuse_special_tokens
 from unified_model.text_encoders import TextTokenizers
 from unified_model.vlm_processor import ImageVLProcessor
 
+MOST_ELONGATED = 200
+"""Long side over short side, inclusive: Qwen2.5-VL's processor refuses longer images."""
+
 
 class EditProcessor:
     """Builds the prompt, tokenises it and cuts the references into patches, on the CPU. Worker processes may hold one.
@@ -67,7 +70,7 @@ class EditProcessor:
                 "Give one list of images for each instruction.",
             )
         texts = [self.prompt(text, len(images)) for text, images in zip(instructions, references, strict=True)]
-        images = [_checked(image) for row in references for image in row]
+        images = [checked_reference(image) for row in references for image in row]
         vlm = self.vlm_processor(
             text=texts, images=images or None, padding=True, padding_side="right", return_mm_token_type_ids=True,
             return_tensors="pt", input_data_format="channels_last",
@@ -102,9 +105,20 @@ class EditProcessor:
         return pixels
 
 
-def _checked(image: np.ndarray) -> np.ndarray:
+def checked_reference(image: np.ndarray) -> np.ndarray:
+    """The image itself.
+
+    Raises:
+        InputError: it is no (H, W, 3) uint8, or too elongated for the VLM's processor.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(
             "reference image", f"{image.dtype} {image.shape}", "must be (H, W, 3) uint8", "Decode it to RGB first."
         )
+    height, width = image.shape[:2]
+    if max(height, width) > MOST_ELONGATED * min(height, width):
+        raise InputError(
+            "reference image", f"{width} x {height}", f"must not be longer than {MOST_ELONGATED} times its short side",
+            "Crop it.",
+        )  # fmt: skip
     return image

@@ -1,0 +1,101 @@
+"""Parts that take turns on a device, and weights in 8 or 4 bits: what a CPU can show of them."""
+
+from __future__ import annotations
+
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from schemas.errors import ConfigError, InputError
+from unified_model import assembly, extras
+from unified_model.model import UnifiedEditModel
+from unified_model.pipeline import UnifiedEditPipeline
+from unified_model.placement import Offload, Placement
+from unified_model.quantisation import Quantisation, is_quantised
+
+PICTURE = np.arange(64 * 48 * 3, dtype=np.uint8).reshape(64, 48, 3)
+
+
+def edited(pipeline: UnifiedEditPipeline) -> np.ndarray:
+    return pipeline("make it red", [PICTURE], height=32, width=32, steps=2, text_guidance=2.0)
+
+
+@pytest.mark.parametrize("offload", ["parts", "blocks"])
+def test_offloaded_parts_make_the_same_image(tiny_folder: Path, offload: Offload) -> None:
+    plain = UnifiedEditPipeline.from_pretrained(tiny_folder)
+    assert np.array_equal(edited(UnifiedEditPipeline.from_pretrained(tiny_folder, offload=offload)), edited(plain))
+
+
+def test_one_part_at_a_time_is_on_the_device(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cpu:0` stands for the device, `cpu` for the machine's memory: a CPU tells them apart by name only."""
+    pipeline = UnifiedEditPipeline.from_pretrained(tiny_folder, device="cpu:0", offload="parts")
+    moves: list[tuple[str, str]] = []
+    plain = nn.Module.to
+
+    def to(module: nn.Module, *args: Any, **keywords: Any) -> nn.Module:
+        moves.append((type(module).__name__, str(args[0])))
+        return plain(module, *args, **keywords)
+
+    monkeypatch.setattr(nn.Module, "to", to)
+    edited(pipeline)
+    there: set[str] = set()
+    most, ever = [], set()
+    for name, place in moves:
+        there = there | {name} if place == "cpu:0" else there - {name}
+        most.append(there)
+        ever |= there
+    assert not there
+    assert {"QwenSiglipTower", "MlpConditioner", "FluxDenoiser", "LatentCodec"} <= ever
+    assert all(len(parts - {"TextEncoders"}) <= 1 for parts in most)
+
+
+def test_the_vlm_in_8_bits_says_nearly_the_same(tiny: UnifiedEditModel, tiny_folder: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    pipeline = UnifiedEditPipeline.from_pretrained(tiny_folder, quantise_vlm="8bit", offload="parts")
+    vlm = pipeline.model.tower.vlm
+    assert is_quantised(vlm) and not is_quantised(pipeline.model.tower.siglip)
+    layer = vlm.model.language_model.layers[0].self_attn.q_proj
+    assert layer.weight.dtype == torch.int8
+    inputs = tiny.processor(["make it red"], [[PICTURE]])
+    ours, theirs = pipeline.model.features(inputs).vlm_states, tiny.features(inputs).vlm_states
+    assert 0 < (ours - theirs).abs().mean() < 0.05 * theirs.abs().mean()
+    assert edited(pipeline).shape == (32, 32, 3)
+    moved = Placement(pipeline.model, "cpu", "parts")._moving(pipeline.model.tower)
+    assert moved == [pipeline.model.tower.siglip]
+
+
+def test_what_the_libraries_are_told(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("bitsandbytes")
+    told: dict[str, dict[str, Any]] = {}
+    plain = assembly.load_component
+
+    def load(component: Any, source: str, **keywords: Any) -> Any:
+        told[component.__name__] = keywords
+        kept = {name: value for name, value in keywords.items() if name not in ("quantization_config", "device_map")}
+        return plain(component, source, **kept)
+
+    monkeypatch.setattr(assembly, "load_component", load)
+    UnifiedEditModel.from_pretrained(tiny_folder, torch.bfloat16, Quantisation("8bit", "4bit", "cuda:1"))
+    vlm, transformer = told["Qwen2_5_VLForConditionalGeneration"], told["FluxTransformer2DModel"]
+    assert vlm["quantization_config"].load_in_8bit and vlm["device_map"] == {"": "cuda:1"}
+    four = transformer["quantization_config"]
+    assert four.load_in_4bit and four.bnb_4bit_quant_type == "nf4" and four.bnb_4bit_use_double_quant
+    assert four.bnb_4bit_compute_dtype == torch.bfloat16 and "x_embedder" in four.llm_int8_skip_modules
+    assert "quantization_config" not in told["SiglipVisionModel"] | told["AutoencoderKL"]
+
+
+def test_what_cannot_be_is_told_before_anything_is_loaded(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        UnifiedEditPipeline.from_pretrained(tiny_folder, quantise_transformer="4bit")
+    model = UnifiedEditModel.from_pretrained(tiny_folder)
+    monkeypatch.setattr(model.core.denoiser.transformer, "is_quantized", True, raising=False)
+    with pytest.raises(ConfigError, match="does not go with"):
+        Placement(model, "cpu", "blocks")
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "bitsandbytes" else util.find_spec(name))
+    with pytest.raises(InputError, match=r"\[low-memory\]"):
+        UnifiedEditPipeline.from_pretrained(tiny_folder, quantise_vlm="4bit")

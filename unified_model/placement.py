@@ -1,0 +1,83 @@
+"""Where the parts of a model compute, and where they wait: all on one device, or taking turns on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import nn
+
+from schemas.errors import ConfigError
+from unified_model.model import UnifiedEditModel
+from unified_model.quantisation import is_quantised
+
+Offload = Literal["none", "parts", "blocks"]
+"""`none`: every part stays on the device. `parts`: towers, connectors, DiT and VAE wait in the machine's memory, and
+each is on the device only while it computes. `blocks`: so do the DiT's blocks, one by one, each fetched while the one
+before it computes (diffusers' group offloading)."""
+
+OFFLOADS: tuple[Offload, ...] = ("none", "parts", "blocks")
+
+
+class Placement:
+    """Brings the parts of a model to the device for as long as they compute there.
+
+    Args:
+        model: with `none` on the device already; else on the CPU, save for quantised parts, which lie on `device` and
+            stay there.
+        device: where is computed.
+
+    Raises:
+        ConfigError: `blocks` with a quantised DiT.
+    """
+
+    def __init__(self, model: UnifiedEditModel, device: str | torch.device, offload: Offload = "none") -> None:
+        self.device = torch.device(device)
+        self._offload = offload
+        self._transformer = model.core.denoiser.transformer
+        if offload == "blocks":
+            if is_quantised(self._transformer):
+                raise ConfigError(
+                    "offload", offload, "does not go with a quantised DiT, which stays on its device", "Say parts."
+                )
+            self._stream_blocks()
+
+    @contextmanager
+    def using(self, *modules: nn.Module) -> Iterator[None]:
+        """In the block the modules are on the device."""
+        moving = [part for module in modules for part in self._moving(module)]
+        try:
+            for part in moving:
+                part.to(self.device)
+            yield
+        finally:
+            for part in moving:
+                part.to("cpu")
+            if moving and self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _moving(self, module: nn.Module) -> list[nn.Module]:
+        """The largest parts of `module`, itself maybe, that wait elsewhere and hold nothing that stays."""
+        if self._offload == "none" or self._stays(module):
+            return []
+        if not any(self._stays(part) for part in module.modules()):
+            return [module]
+        return [part for child in module.children() for part in self._moving(child)]
+
+    def _stays(self, module: nn.Module) -> bool:
+        """Whether it is quantised, or the DiT where its blocks move by themselves."""
+        return is_quantised(module) or (self._offload == "blocks" and module is self._transformer)
+
+    def _stream_blocks(self) -> None:
+        from diffusers.hooks import apply_group_offloading
+
+        apply_group_offloading(
+            self._transformer,
+            onload_device=self.device,
+            offload_device=torch.device("cpu"),
+            offload_type="block_level",
+            num_blocks_per_group=1,
+            use_stream=self.device.type == "cuda",
+        )
