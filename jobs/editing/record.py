@@ -102,10 +102,10 @@ def _agree(path: Path, settings: Mapping[str, Any]) -> None:
     if not path.is_file():
         return
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
         before = {}
-    for name in settings | before if isinstance(before, dict) else settings:
+    for name in dict(settings) | before:
         if before.get(name) != settings.get(name):
             raise ConfigError(
                 name.replace("_", " "),
