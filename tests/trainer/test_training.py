@@ -22,6 +22,7 @@ from trainer.data.loader import micro_batches
 from trainer.data.training_data import open_data
 from trainer.errors import TrainingStopped
 from trainer.measures.throughput import MEASURED
+from trainer.signals import STOP_FILE
 from trainer.train import train
 from unified_model.codec import LatentCodec
 from unified_model.loading import load_for_inference
@@ -57,6 +58,11 @@ class Killed(BaseException):
     {"engine": {"zero_stage": 0}, "weighting": {"normalise": "per_sample"}},
     {"engine": {"zero_stage": 1, "dtype": "bfloat16"}},
     {"engine": {"zero_stage": 2}, "gradient_accumulation": 2},
+    {"engine": {"zero_stage": 0, "dtype": "bfloat16"}, "stage": "lora"},
+    {"engine": {"zero_stage": 2, "dtype": "bfloat16", "accumulate_in_float32": True}},
+    {"engine": {"zero_stage": 2, "offload_optimizer": True}, "ema": {"device": "cpu"}},
+    {"optimizer": {"name": "adamw_8bit", "minimum_8bit_size": 64}, "engine": {"zero_stage": 2}},
+    {"optimizer": {"name": "prodigy", "learning_rate": 1.0}, "engine": {"zero_stage": 0}},
     {"engine": {"zero_stage": 3, "dtype": "bfloat16"}, "weighting": {"normalise": "per_batch"}},
 ])  # fmt: skip
 def test_resumed_is_unbroken_to_the_last_bit(
@@ -80,14 +86,20 @@ def test_resumed_is_unbroken_to_the_last_bit(
         assert same(exported(broken, which), exported(unbroken, which))
 
 
-def test_sigterm_saves_and_the_run_goes_on(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGUSR1, "file"])
+def test_asked_to_stop_saves_and_the_run_goes_on(
+    tiny_model: Path, shards: Path, tmp_path: Path, how: signal.Signals | str
+) -> None:
     unbroken = config_for(tiny_model, shards, tmp_path / "unbroken", checkpoints={"every": 100})
     stopped = unbroken.model_copy(update={"output": str(tmp_path / "stopped")})
     train(unbroken)
 
     def terminate(record: dict[str, Any]) -> None:
         if record["step"] == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            if isinstance(how, signal.Signals):
+                os.kill(os.getpid(), how)
+            else:
+                (tmp_path / "stopped" / STOP_FILE).touch()
 
     result = train(stopped, on_step=terminate)
     assert not result.finished and result.step == 3

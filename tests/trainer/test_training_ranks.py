@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from start_ranks import run_ranks
 from training_data import config_for
 
 from trainer.checkpoints.checkpoint import complete_checkpoints, step_of
 from trainer.checkpoints.ema import decay_at
 from trainer.checkpoints.slices import SliceReader
 from trainer.config import TrainConfig
-from trainer.distributed import RENDEZVOUS
 from trainer.measures.throughput import MEASURED
 from trainer.train import train
 from unified_model.model import UnifiedEditModel
@@ -67,25 +67,7 @@ def runs(tiny_model: Path, shards: Path, tmp_path_factory: pytest.TempPathFactor
     order = ["zero1", "zero2", "stopped", "stopped", "zero3"]
     jobs = [configs[name].as_json() for name in order]
     jobs[order.index("stopped")]["sigterm_at"] = 2
-    (folder / "jobs.json").write_text(json.dumps(jobs))
-    worker = Path(__file__).with_name("rank_worker.py")
-    environment = os.environ | {
-        "WORLD_SIZE": "2", RENDEZVOUS: f"file://{folder / 'rendezvous'}", "OMP_NUM_THREADS": "1"
-    }  # fmt: skip
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(worker), str(folder / "jobs.json")],
-            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=(folder / f"stderr-{rank}").open("wb"),
-        )
-        for rank in range(2)
-    ]
-    try:
-        codes = [rank.wait(timeout=150) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert codes == [0, 0], (folder / "stderr-0").read_text()[-3000:] + (folder / "stderr-1").read_text()[-3000:]
+    run_ranks(jobs, folder / "told")
     yield configs
 
 
