@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import typer
 
+from jobs.commands.assemble import assemble
+from jobs.commands.convert_release import convert_release
 from jobs.commands.deduplicate import deduplicate
 from jobs.commands.demo import demo
 from jobs.commands.edit import edit
@@ -50,6 +52,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "retry-failed": retry_failed,
     "status": status,
+    "assemble": assemble,
+    "convert-release": convert_release,
     "train": train,
     "edit": edit,
 }

@@ -65,6 +65,7 @@ def load_parts(config: UnifiedModelConfig, dtype: torch.dtype, quantisation: Qua
         load_vlm_processor(config.processor or config.vlm, config.min_pixels, config.max_pixels),
         load_component(AutoImageProcessor, config.siglip_processor or config.siglip, backend="pil"),
         _text_tokenizers(config),
+        config.prompt_version,
     )
     vlm = load_component(
         Qwen2_5_VLForConditionalGeneration, config.vlm, dtype=dtype, **quantisation.vlm_keywords(dtype)

@@ -12,7 +12,7 @@ from pydantic import Field
 from schemas.atomic import write_json
 from schemas.config import Config, parse_config
 from schemas.errors import InputError, SchemaVersionError
-from unified_model.prompt import PROMPT_VERSION
+from unified_model.prompt import PROMPT_VERSION, PROMPTS
 
 CARD_NAME = "editmill_model.json"
 CARD_VERSION = 2
@@ -94,11 +94,11 @@ def read_card(folder: Path) -> ModelCard:
     if isinstance(layout, int) and layout > CARD_VERSION:
         raise SchemaVersionError(str(path), layout, f"is newer than version {CARD_VERSION}", "Update editmill.")
     card = parse_config(ModelCard, values, str(path))
-    if card.prompt_version != PROMPT_VERSION:
+    if card.prompt_version not in PROMPTS:
         raise SchemaVersionError(
             f"{path}: prompt_version",
             card.prompt_version,
-            f"this editmill builds prompt version {PROMPT_VERSION}",
+            f"this editmill builds the prompt versions {sorted(PROMPTS)}",
             "Use the editmill that trained the model.",
         )
     for part in card.parts:

@@ -41,6 +41,20 @@ def locate(source: str | Path) -> Located:
     return Located("/".join(parts[:2]), {"subfolder": "/".join(parts[2:])} if len(parts) > 2 else {})
 
 
+def part_of(source: str, name: str) -> str:
+    """A subfolder of a local folder or of a hub name, as `locate` takes it.
+
+    Raises:
+        InputError: the folder is here, and holds no such subfolder.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return f"{source}/{name}"
+    if not (folder / name).is_dir():
+        raise InputError("model component", source, f"holds no {name}/", "Download the whole of it.")
+    return str(folder / name)
+
+
 def load_component(component: Any, source: str | Path, **keywords: Any) -> Any:
     """`component.from_pretrained` of what stands at `source`.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.config import Config
 from unified_model.card import OPTIONAL_PARTS, PARTS, read_card
+from unified_model.prompt import PROMPT_VERSION, PROMPTS
 
 
 class UnifiedModelConfig(Config):
@@ -56,6 +57,10 @@ class UnifiedModelConfig(Config):
     takes_reference_latents: bool = False
     """Whether the denoiser sees the references' latents beside the noisy ones, as FLUX.1 Kontext does."""
 
+    prompt_version: int = PROMPT_VERSION
+    """Version of the prompt that the model hears, one of `unified_model.prompt.PROMPTS`: 1, or 2 for weights that were
+    trained as UniWorld-V1's."""
+
     conditioner: str | None = None
     """Saved conditioner; None makes a fresh one of `conditioner_kind`."""
 
@@ -70,6 +75,13 @@ class UnifiedModelConfig(Config):
 
     max_pixels: int | None = Field(default=448 * 448, ge=28 * 28)
     """Largest area of a reference as the VLM sees it, in pixels; 448 * 448 is 256 tokens. None keeps what was saved."""
+
+    @field_validator("prompt_version")
+    @classmethod
+    def _known_prompt(cls, version: int) -> int:
+        if version not in PROMPTS:
+            raise ValueError(f"must be one of {sorted(PROMPTS)}")
+        return version
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> UnifiedModelConfig:
@@ -87,5 +99,9 @@ class UnifiedModelConfig(Config):
         card = read_card(folder)
         places = {part: str(folder / part) for part in (*PARTS, *OPTIONAL_PARTS) if part in card.parts}
         kept = {"min_pixels": None, "max_pixels": None}
-        properties = {"t5_length": card.t5_length, "takes_reference_latents": card.takes_reference_latents}
+        properties = {
+            "t5_length": card.t5_length,
+            "takes_reference_latents": card.takes_reference_latents,
+            "prompt_version": card.prompt_version,
+        }
         return cls.model_validate(places | kept | properties)

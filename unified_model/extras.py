@@ -6,15 +6,22 @@ from importlib.util import find_spec
 
 from schemas.errors import InputError
 
-EXTRAS = {"peft": "train", "bitsandbytes": "low-memory"}
+EXTRAS = {
+    "bitsandbytes": "low-memory",
+    "diffusers": "train",
+    "peft": "train",
+    "torch": "train",
+    "transformers": "train",
+}
 """Import name -> the extra of this distribution that brings it."""
 
 
-def require(name: str) -> None:
-    """Make sure that an optional library is there.
+def require(*names: str) -> None:
+    """Make sure that optional libraries are there.
 
     Raises:
-        InputError: it is not; names the extra that brings it.
+        InputError: one is not; names the extra that brings it.
     """
-    if find_spec(name) is None:
-        raise InputError("installation", name, "is missing", f'In the clone, run pip install ".[{EXTRAS[name]}]".')
+    for name in names:
+        if find_spec(name) is None:
+            raise InputError("installation", name, "is missing", f'In the clone, run pip install ".[{EXTRAS[name]}]".')

@@ -216,6 +216,7 @@ class UnifiedEditModel(nn.Module):
             base=base,
             takes_reference_latents=self.takes_reference_latents,
             t5_length=self.processor.text.t5_length,
+            prompt_version=self.processor.prompt_version,
         )
 
     def load_core(self, path: str | Path) -> None:

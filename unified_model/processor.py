@@ -10,12 +10,14 @@ import torch
 
 from schemas.errors import InputError
 from unified_model.features import EditInputs
-from unified_model.prompt import edit_messages, refuse_special_tokens
+from unified_model.prompt import PROMPT_VERSION, PROMPTS, edit_messages, refuse_special_tokens
 from unified_model.text_encoders import TextTokenizers
 from unified_model.vlm_processor import ImageVLProcessor
 
 MOST_ELONGATED = 200
 """Long side over short side, inclusive: Qwen2.5-VL's processor refuses longer images."""
+
+USER_TURN = "<|im_start|>user"
 
 
 class EditProcessor:
@@ -25,14 +27,20 @@ class EditProcessor:
         vlm_processor: tokenizer and image processor of the VLM.
         siglip_processor: image processor of the SigLIP tower.
         text: tokenizers of CLIP and T5, where the model has them.
+        prompt_version: of the prompt that the model hears, one of `unified_model.prompt.PROMPTS`.
     """
 
     def __init__(
-        self, vlm_processor: ImageVLProcessor, siglip_processor: Any, text: TextTokenizers | None = None
+        self,
+        vlm_processor: ImageVLProcessor,
+        siglip_processor: Any,
+        text: TextTokenizers | None = None,
+        prompt_version: int = PROMPT_VERSION,
     ) -> None:
         self.vlm_processor = vlm_processor
         self.siglip_processor = siglip_processor
         self.text = text or TextTokenizers()
+        self.prompt_version = prompt_version
         self.vision_end_id: int = vlm_processor.tokenizer.convert_tokens_to_ids("<|vision_end|>")
         self._special_tokens = sorted(
             token.content for token in vlm_processor.tokenizer.added_tokens_decoder.values() if token.special
@@ -46,9 +54,10 @@ class EditProcessor:
         if instruction is not None:
             refuse_special_tokens(instruction, self._special_tokens)
         text: str = self.vlm_processor.apply_chat_template(
-            edit_messages(instruction, references), tokenize=False, add_generation_prompt=True
+            edit_messages(instruction, references, self.prompt_version), tokenize=False, add_generation_prompt=True
         )
-        return text
+        # Qwen's template puts a system turn of its own where a chat has none.
+        return text if PROMPTS[self.prompt_version].system is not None else text[text.index(USER_TURN) :]
 
     def __call__(self, instructions: Sequence[str | None], references: Sequence[Sequence[np.ndarray]]) -> EditInputs:
         """Inputs of the frozen towers for one batch.

@@ -75,6 +75,13 @@ class TextEncoders(nn.Module):
         return states
 
 
+def empty_pooled(clip: Any, tokenizer: Any) -> Tensor:
+    """(D,) CLIP's pooled embedding of an empty text, on which UniWorld-V1 trains."""
+    with torch.no_grad():
+        pooled: Tensor = clip(input_ids=_ids(tokenizer, [None], CLIP_LENGTH)).pooler_output[0]
+    return pooled
+
+
 def _ids(tokenizer: Any, instructions: Sequence[str | None], length: int) -> Tensor:
     texts = ["" if text is None else text.strip() for text in instructions]
     encoded = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")

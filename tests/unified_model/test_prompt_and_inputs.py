@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from schemas.errors import InputError
+from unified_model.loading import load_for_inference
 from unified_model.model import UnifiedEditModel
 
 
@@ -93,3 +95,23 @@ def test_rows_without_references_have_inputs_of_the_usual_shapes(
         assert len(getattr(without, name)) == 0
     mixed = tiny.processor(["Make it red", None, "Add a dog"], [[], pictures[:2], []])
     assert mixed.image_rows.tolist() == [1, 1]
+
+
+def test_a_model_hears_the_prompt_that_it_was_trained_with(
+    tiny: UnifiedEditModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny.processor, "prompt_version", 2)
+    # Qwen2.5-VL's own template, as the tiny one does not, begins a chat that has no system turn with one.
+    template = tiny.processor.vlm_processor.chat_template
+    default = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are.<|im_end|>\n{% endif %}"
+    monkeypatch.setattr(tiny.processor.vlm_processor, "chat_template", default + template)
+    image, end = "<|vision_start|><|image_pad|><|vision_end|>", "<|im_end|>\n<|im_start|>assistant\n"
+    assert tiny.processor.prompt("Add a dog", 2) == f"<|im_start|>user\n{image}{image}\nAdd a dog{end}"
+    assert tiny.processor.prompt("Add a dog", 0) == f"<|im_start|>user\nAdd a dog{end}"
+    assert tiny.processor.prompt(None, 0) == f"<|im_start|>user\nGenerate an image.{end}"
+    tiny.save_pretrained(tmp_path / "whole")
+    loaded = UnifiedEditModel.from_pretrained(tmp_path / "whole")
+    loaded.save_core(tmp_path / "core")
+    core = load_for_inference(tmp_path / "core")
+    for model in (loaded, core):
+        assert model.processor.prompt("Add a dog", 2) == tiny.processor.prompt("Add a dog", 2)

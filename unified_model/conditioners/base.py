@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
+import torch
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor
 
 from unified_model.features import Conditioning, EditFeatures
 
@@ -35,6 +37,13 @@ class Conditioner(ModelMixin, ConfigMixin, ABC):
     """Child module -> the tokens it is run over, for the count of FLOPs: the prompt's, the images' (SigLIP's), or,
     where nothing is said, all of the context."""
     config_name = "config.json"
+    pooled: Tensor
+    """(D of the denoiser's pooled projection), a buffer: what stands for CLIP's vector where there is no CLIP."""
+
+    @torch.no_grad()
+    def remember_pooled(self, vector: Tensor) -> None:
+        """Take a (D,) vector as the pooled one; CLIP's of an empty text, as a rule."""
+        self.pooled.copy_(vector)
 
     @classmethod
     @abstractmethod
