@@ -18,9 +18,9 @@ from pipelines.pack.config import PackConfig
 from pipelines.pack.job import pack
 from schemas.config import parse_config
 from schemas.images import encode_mask
-from schemas.keys import pair_key
+from schemas.keys import image_key, pair_key
 from schemas.masks import MaskStatus
-from schemas.records import EDIT_SAMPLE
+from schemas.records import EDIT_SAMPLE, IMAGE_RECORD
 from trainer.config import TrainConfig
 
 
@@ -70,6 +70,41 @@ def edit_row(number: int, **changes: object) -> dict[str, object]:
     return {**row, **changes}
 
 
+def drawn_row(number: int, mask: npt.NDArray[np.bool_], form: str = "PNG", **changes: object) -> dict[str, object]:
+    """An EditSample row whose target is white where the mask is and black elsewhere, and its reference the reverse."""
+    target = np.repeat(np.where(mask, 255, 0).astype(np.uint8)[:, :, None], 3, axis=2)
+    images = []
+    for pixels in (255 - target, target):
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, form, quality=95)
+        images.append(stream.getvalue())
+    row = {
+        "key": pair_key(images[:1], images[1], f"draw {number}"),
+        "references": [{"bytes": images[0], "path": "before"}],
+        "target": {"bytes": images[1], "path": "after"},
+        "instruction": f"draw {number}",
+        "mask": {"bytes": encode_mask(mask), "path": None},
+        "edited_fraction": float(mask.mean()),
+        "width": mask.shape[1],
+        "height": mask.shape[0],
+    }
+    return edit_row(0, **row, **changes)
+
+
+def caption_row(number: int, width: int = 96, height: int = 64) -> dict[str, object]:
+    """An ImageRecord row whose image was fetched."""
+    image = np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    url = f"https://example.org/{number}"
+    return {
+        "key": image_key(url, "x"),
+        "url": url,
+        "caption": f"picture {number}",
+        "width": width,
+        "height": height,
+        "image": {"bytes": png(image), "path": f"{number}.png"},
+    }
+
+
 @dataclass(frozen=True)
 class Rows:
     """A pack loader of given rows."""
@@ -77,13 +112,17 @@ class Rows:
     rows: tuple[dict[str, object], ...]
 
     def __call__(self) -> pa.Table:
-        schema = pa.schema([field.with_nullable(True) for field in EDIT_SAMPLE.fields])
+        record = EDIT_SAMPLE if "target" in self.rows[0] else IMAGE_RECORD
+        schema = pa.schema([field.with_nullable(True) for field in record.fields])
         return pa.Table.from_pylist(list(self.rows), schema=schema)
 
 
 def pack_rows(folder: Path, rows: list[dict[str, object]], per_shard: int = 5, **more: Any) -> Path:
     """Pack rows as WebDataset shards; every mask status is packed."""
-    values = {"formats": ("webdataset",), "samples_per_shard": per_shard, "mask_statuses": tuple(MaskStatus), **more}
+    record = "edits" if "target" in rows[0] else "images"
+    values = {"formats": ("webdataset",), "samples_per_shard": per_shard, "record": record, **more}
+    if record == "edits":
+        values["mask_statuses"] = tuple(MaskStatus)
     pack([Rows(tuple(rows))], PackConfig.model_validate(values), folder)
     return folder
 
