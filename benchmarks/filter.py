@@ -151,7 +151,7 @@ def one(way: str, files: list[str], bounds: dict[str, float], output: Path) -> d
     on_ray = way == "editmill on Ray"
     start_up = time.perf_counter()
     if on_ray:
-        import jobs.runners.ray_data  # noqa: F401
+        import jobs.runners.ray_tasks  # noqa: F401
         from jobs.runners.config import RunnerConfig
         from jobs.runners.ray_session import ray_map, ray_session
 

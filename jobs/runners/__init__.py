@@ -1,1 +1,2 @@
-"""Two ways to spread a chain over a machine or a cluster, with the same results: `in_process` and `ray_data`."""
+"""Ways to run a chain, with the same results: `in_process`; on Ray `ray_tasks` where no step holds a model, `ray_data`
+where one does."""

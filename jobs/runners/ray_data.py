@@ -1,4 +1,4 @@
-"""The Ray runner: partitions stream through one Ray Data operator a step.
+"""The Ray runner of chains with a model: partitions stream through one Ray Data operator a step.
 
 A row of the dataset is one partition: its Arrow IPC bytes (images stay encoded) with its name and how far it is. Steps
 without a model run as tasks, steps that hold one as actors. Each operator commits its own work, so that a partition
@@ -20,24 +20,22 @@ import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
 from jobs.chain import Chain, Plan
-from jobs.commits import Commit, Finished
+from jobs.commits import Commit
 from jobs.run_folder import RunFolder
 from jobs.runners.config import RunnerConfig
 from jobs.runners.errors import pack_error, raise_error
 from jobs.runners.listener import Listener
 from jobs.runners.ray_metrics import count_rows
+from jobs.runners.ray_parts import WATCHED, finished_by_worker, ready_step
 from jobs.runners.ray_session import cluster_cores, one_thread
 from jobs.runners.watch import CommitWatch
 from jobs.work import finish, resume, run_step
 from pipelines.source import Partition
 from pipelines.step import Step
-from schemas.errors import ContractError, EditmillError
+from schemas.errors import EditmillError
 
 ROW = pa.schema([pa.field("head", pa.binary()), pa.field("table", pa.large_binary()), pa.field("error", pa.binary())])
 """A partition on its way. `head`: a pickled `_Head`; `table`: an Arrow IPC stream; `error`: a packed error or empty."""
-
-WATCHED = 8
-"""Partitions watched for each core while they are in flight."""
 
 
 @dataclass
@@ -114,7 +112,7 @@ def run_on_ray(
             raise_error(row["error"])
             watch.close(head.partition.name)
             if with_records is not None:
-                listener.finished(_finished(job, head.partition.name, with_records), found=False)
+                listener.finished(finished_by_worker(folder, chain.plan, head.partition, with_records), found=False)
 
 
 def _shares(cores: int, models: int) -> tuple[float, float, int]:
@@ -129,18 +127,6 @@ def _shares(cores: int, models: int) -> tuple[float, float, int]:
     pool = max(1, cores // (2 * models))
     actor = min(0.99, int(99 * cores / (2 * models * pool)) / 100)
     return min(1.0, cores / 2), actor, pool
-
-
-def _finished(job: _Job, partition: str, with_records: bool) -> Finished:
-    done = job.folder.finished(job.plan, partition, with_records)
-    if done is None:
-        raise ContractError(
-            "run folder",
-            str(job.folder.path),
-            "a worker finished a partition that this process cannot see",
-            "Put the run folder on a file system that all nodes share.",
-        )
-    return done
 
 
 def _read(batch: pa.Table, job: _Job) -> pa.Table:
@@ -159,10 +145,6 @@ def _read(batch: pa.Table, job: _Job) -> pa.Table:
     return _row(head, resumed.table)
 
 
-_ready: dict[str, Step[Any]] = {}
-"""Steps set up in this worker process, by stage fingerprint."""
-
-
 def _run_step(batch: pa.Table, job: _Job, position: int, step: Step[Any]) -> pa.Table:
     head: _Head = pickle.loads(batch["head"][0].as_py())
     if batch["error"][0].as_py() or head.done > position:
@@ -170,11 +152,8 @@ def _run_step(batch: pa.Table, job: _Job, position: int, step: Step[Any]) -> pa.
     one_thread()
     try:
         table = _table(batch)
-        mark = job.plan.stages[position].fingerprint
-        if mark not in _ready and table.num_rows:
-            step.setup()
-            _ready[mark] = step
-        table, commit = run_step(job.plan, job.folder, head.partition, position, _ready.get(mark, step), table)
+        step = ready_step(job.plan, position, step, table)
+        table, commit = run_step(job.plan, job.folder, head.partition, position, step, table)
     except EditmillError as error:
         return _row(head, error=error)
     count_rows(job.folder.path.name, commit)

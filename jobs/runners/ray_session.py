@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import ray
 
 from jobs.runners.config import RunnerConfig
+from jobs.runners.core_log import core_kept_off_the_terminal
 from jobs.runners.errors import pack_error, raise_error
 from schemas.errors import EditmillError, InputError
 
@@ -37,7 +37,7 @@ def ray_session(config: RunnerConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with _core_kept_off_the_terminal():
+    with core_kept_off_the_terminal():
         yield from _session(config)
 
 
@@ -63,27 +63,6 @@ def _session(config: RunnerConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _core_kept_off_the_terminal() -> Iterator[None]:
-    """Keep what Ray's C++ core writes to file descriptor 2 from breaking into the progress bars; it stands in Ray's own
-    logs too. Python's standard error goes on to where it went."""
-    sys.stderr.flush()
-    former, terminal = sys.stderr, os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        # Where something else stands in for standard error (a test, a notebook), it is not on descriptor 2.
-        if former is sys.__stderr__:
-            sys.stderr = os.fdopen(os.dup(terminal), "w", buffering=1)
-        yield
-    finally:
-        if sys.stderr is not former:
-            sys.stderr.close()
-            sys.stderr = former
-        os.dup2(terminal, 2)
-        os.close(terminal)
 
 
 def _probe(address: str) -> None:

@@ -106,11 +106,14 @@ def _run(
     session: ExitStack,
 ) -> None:
     if runner.kind == "ray":
-        from jobs.runners.ray_data import run_on_ray
         from jobs.runners.ray_session import ray_session
 
         session.enter_context(ray_session(runner))
-        run_on_ray(chain, folder, partitions, with_records, runner, listener)
+        if any(step.holds_model for step in chain.steps):
+            from jobs.runners.ray_data import run_on_ray as spread
+        else:
+            from jobs.runners.ray_tasks import run_in_tasks as spread
+        spread(chain, folder, partitions, with_records, runner, listener)
     else:
         run_in_process(chain, folder, partitions, with_records, listener)
 

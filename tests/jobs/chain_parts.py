@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,6 +89,34 @@ class Square(RowStep[SquareConfig]):
         if row["number"] % self.config.modulo == 0:
             raise RowRejected("multiple", f"{row['number']} is a multiple of {self.config.modulo}")
         return {"square": row["number"] ** 2, "tags": ["odd"] if row["number"] % 2 else []}
+
+
+class DiesConfig(Config):
+    """How often, and where that is remembered."""
+
+    folder: str
+    times: int
+
+
+class Dies(Step[DiesConfig]):
+    """Ends its process at the second partition, so many times."""
+
+    name = "dies"
+    version = 1
+    config_class = DiesConfig
+    needs = ("number",)
+    adds = pa.schema([])
+
+    def process(self, table: pa.Table) -> StepResult:
+        deaths = Path(self.config.folder) / "deaths"
+        if (
+            table["number"][0].as_py() // 10 == 1
+            and (deaths.stat().st_size if deaths.exists() else 0) < self.config.times
+        ):
+            with deaths.open("a") as stream:
+                stream.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return StepResult(table, rejections(self.name, 1, [], [], []))
 
 
 class OffsetConfig(Config):

@@ -6,7 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chain_parts import Heard, Numbers, NumbersConfig, Offset, OffsetConfig, Square, SquareConfig, tree
+from chain_parts import (
+    Dies,
+    DiesConfig,
+    Heard,
+    Numbers,
+    NumbersConfig,
+    Offset,
+    OffsetConfig,
+    Square,
+    SquareConfig,
+    tree,
+)
 
 from jobs.chain import Chain, make_chain
 from jobs.run_folder import RunFolder
@@ -29,9 +40,10 @@ def session() -> Iterator[None]:
             yield
 
 
-def chain_of(fail_at: int | None = None, offset: int = 1) -> Chain:
-    steps = [Square(SquareConfig(fail_at=fail_at)), Offset(OffsetConfig(offset=offset))]
-    return make_chain(Numbers(NumbersConfig()), steps)
+def chain_of(fail_at: int | None = None, offset: int = 1, model: bool = True) -> Chain:
+    """Without a model a partition goes through the chain in one task, with one through Ray Data."""
+    square, with_model = Square(SquareConfig(fail_at=fail_at)), Offset(OffsetConfig(offset=offset))
+    return make_chain(Numbers(NumbersConfig()), [square, with_model] if model else [square])
 
 
 def run(chain: Chain, path: Path, runner: RunnerConfig) -> Heard:
@@ -40,9 +52,10 @@ def run(chain: Chain, path: Path, runner: RunnerConfig) -> Heard:
     return heard
 
 
-def test_the_same_files_as_in_one_process(tmp_path: Path) -> None:
-    one = run(chain_of(), tmp_path / "one", RunnerConfig())
-    two = run(chain_of(), tmp_path / "two", RAY)
+@pytest.mark.parametrize("model", [True, False])
+def test_the_same_files_as_in_one_process(tmp_path: Path, model: bool) -> None:
+    one = run(chain_of(model=model), tmp_path / "one", RunnerConfig())
+    two = run(chain_of(model=model), tmp_path / "two", RAY)
     names = ("records", "outcomes")
     assert tree(tmp_path / "one", *names) == tree(tmp_path / "two", *names)
 
@@ -50,7 +63,7 @@ def test_the_same_files_as_in_one_process(tmp_path: Path) -> None:
         return sorted((c.partition, c.position, c.rows_in, c.kept, c.delta.sha256) for c, _ in heard.commits)
 
     assert counts(one) == counts(two)
-    assert len(run(chain_of(), tmp_path / "two", RAY).commits) == 12
+    assert len(run(chain_of(model=model), tmp_path / "two", RAY).commits) == (12 if model else 8)
 
 
 def test_a_changed_last_step_reuses_the_rest(tmp_path: Path) -> None:
@@ -61,13 +74,26 @@ def test_a_changed_last_step_reuses_the_rest(tmp_path: Path) -> None:
     assert tree(tmp_path, "records") == tree(tmp_path / "fresh", "records")
 
 
-def test_an_error_in_a_worker_is_the_same_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", [True, False])
+def test_an_error_in_a_worker_is_the_same_error(tmp_path: Path, model: bool) -> None:
     with pytest.raises(InputError) as caught:
-        run(chain_of(fail_at=12), tmp_path, RAY)
+        run(chain_of(fail_at=12, model=model), tmp_path, RAY)
     assert str(caught.value) == "number = 12: must not be this one. Change fail_at."
     # What went well before is kept.
     heard = run(chain_of(), tmp_path, RunnerConfig())
     assert any(found and commit.stage == "numbers" for commit, found in heard.commits)
+
+
+@pytest.mark.parametrize("times", [2, 99])
+def test_a_worker_that_dies_is_replaced_but_not_for_ever(tmp_path: Path, times: int) -> None:
+    chain = make_chain(Numbers(NumbersConfig()), [Dies(DiesConfig(folder=str(tmp_path), times=times))])
+    if times == 2:
+        run(chain, tmp_path / "run", RAY)
+        run(make_chain(chain.plan.source, []), tmp_path / "one", RunnerConfig())
+        assert tree(tmp_path / "run", "records") == tree(tmp_path / "one", "records")
+        return
+    with pytest.raises(InputError, match=r"partition 00001-00000001 = .*: 5 times the worker that took it died"):
+        run(chain, tmp_path / "run", RAY)
 
 
 def test_ray_map_is_map() -> None:
