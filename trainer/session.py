@@ -77,7 +77,10 @@ class Session:
 
     def batches(self) -> Iterator[MicroBatch]:
         """This rank's micro-batches from the next step to the end of the run."""
-        return micro_batches(self.data, self.config, self.model.processor, self.step, self.ranks.rank, self.ranks.world)
+        model, ranks = self.model, self.ranks
+        return micro_batches(
+            self.data, self.config, model.processor, self.step, ranks.rank, ranks.world, model.takes_reference_latents
+        )
 
     def errors(self, batch: MicroBatch) -> torch.Tensor:
         """The model's error on a micro-batch, with gradient: (B, 1, h, w) float32. Noise and timesteps follow from the
@@ -91,7 +94,10 @@ class Session:
         noise = sample_noise(config.seed, batch.positions, latents.shape[1:]).to(device)
         tokens = latents.shape[-2] * latents.shape[-1] // PATCH**2
         timesteps = sample_timesteps(config.seed, batch.positions, tokens, config.timestep).to(device)
-        prediction = self.engine(noised(latents, noise, timesteps), timesteps, features)
+        references = None
+        if batch.references is not None and batch.reference_rows is not None:
+            references = self.model.reference_latents(batch.references.to(device), batch.reference_rows.to(device))
+        prediction = self.engine(noised(latents, noise, timesteps), timesteps, features, reference_latents=references)
         return error_map(prediction, velocity(latents, noise))
 
     def is_validation_due(self) -> bool:
