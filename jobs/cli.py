@@ -16,6 +16,7 @@ from jobs.commands.convert_release import convert_release
 from jobs.commands.deduplicate import deduplicate
 from jobs.commands.demo import demo
 from jobs.commands.edit import edit
+from jobs.commands.export import export
 from jobs.commands.fetch import fetch
 from jobs.commands.filter import filter_metadata
 from jobs.commands.judge import judge
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "convert-release": convert_release,
     "train": train,
     "edit": edit,
+    "export": export,
 }
 """Subcommand -> its function, in the order in which `editmill --help` shows them."""
 

@@ -21,6 +21,7 @@ from unified_model.checkpoint import checkpoint_folder, lineage_of
 from unified_model.conditioners import MlpConditioner, Widths
 from unified_model.core import EditCore
 from unified_model.denoiser import FluxDenoiser
+from unified_model.export import export_model
 from unified_model.model import UnifiedEditModel
 from unified_model.pipeline import UnifiedEditPipeline
 from unified_model.tiny import build_tiny_flux
@@ -163,6 +164,7 @@ def test_an_adapter_folder_edits_as_the_merged_one(tiny_model: Path, adapter: Pa
     assert np.array_equal(edited(adapter), merged)
     assert np.array_equal(edited(adapter, base=tiny_model), merged)
     assert lineage_of(checkpoint_folder(adapter)).transformer == tiny_model
+    assert np.array_equal(edited(export_model(adapter, tmp_path / "whole")), merged)
     other = UnifiedEditModel.from_pretrained(tiny_model)
     other.save_core(tmp_path / "core")
     with pytest.raises(ConfigError, match="adapters"):
