@@ -6,7 +6,6 @@ torchrun --nproc-per-node 8 -m trainer.train configs/train/edit-8xh100.yaml
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 import time
@@ -21,16 +20,19 @@ import yaml
 from schemas.errors import ConfigError, EditmillError
 from trainer import distributed, run_folder
 from trainer.checkpoints.checkpoint import complete_checkpoints
+from trainer.checkpoints.optimizer_state import trainable
 from trainer.config import TrainConfig, load_train_config
 from trainer.data.batch import MicroBatch
 from trainer.distributed import Ranks
 from trainer.errors import TrainingStopped
 from trainer.export import EXPORT, export
+from trainer.finite import GradientWatch, stop_unless_loss_is_finite
 from trainer.logbook import Logbook
 from trainer.loss.reduction import LossReport, global_count, local_objective, report, sums
 from trainer.measures.flops import StepFlops
 from trainer.measures.throughput import StepMeter, peak_flops
 from trainer.optimization import engine
+from trainer.optimization.optimizers import measures
 from trainer.optimization.schedules import learning_rate_at
 from trainer.reporting.boards import check_boards
 from trainer.session import Session, build
@@ -123,6 +125,7 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
     batches = session.batches()
     flops = StepFlops(session.model, config.engine.gradient_checkpointing)
     meter = StepMeter(flops, ranks, peak_flops(config.hardware, ranks.device))
+    watch = GradientWatch(trainable(session.model.core), config.gradient_accumulation, ranks.device)
     while session.step < config.steps:
         meter.begin()
         with meter.waiting():
@@ -135,20 +138,18 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
             weights, usable = batch.weights.to(ranks.device), batch.usable.to(ranks.device)
             meter.take(batch)
             errors = session.errors(batch)
+            watch.begin(number)
             engine.backward(session.engine, local_objective(errors, weights, usable, count), config, ranks)
-            parts.append(sums(errors, weights, batch.cells.to(ranks.device), usable))
+            parts.append(sums(errors, weights, batch.cells.to(ranks.device), usable, batch.mask_statuses))
             per_sample.append(errors.detach().sum(dim=(1, 2, 3)))
             if number == len(micro) - 1:
                 total = ranks.sum(torch.stack(parts).sum(dim=0))
-                _stop_unless_finite(session, total, micro, per_sample)
+                stop_unless_loss_is_finite(total, per_sample, micro, session.step + 1, ranks)
             norm = engine.step(session.engine, config)
+        watch.stop_unless_finite(norm, micro, session.step + 1, ranks)
         if session.ema is not None:
             session.ema.update()
         session.step += 1
-        if norm is not None and not math.isfinite(norm):
-            raise TrainingStopped(
-                f"gradient norm at step {session.step}", norm, "is not finite", "Lower the learning rate."
-            )
         record = _record(session, report(total, config.weighting), norm, rate, meter)
         logbook.step(record, session.next_validation())
         if on_step is not None and ranks.is_first:
@@ -199,11 +200,14 @@ def _record(session: Session, losses: LossReport, norm: float | None, rate: floa
         "loss": losses.loss,
         "loss_unweighted": losses.plain,
         "mean_weight": losses.mean_weight,
+        "share_inside": losses.share_inside,
         "loss_inside": losses.inside,
         "loss_outside": losses.outside,
         "gradient_norm": norm,
         "learning_rate": rate,
+        **measures(session.engine.optimizer),
         "samples": losses.samples,
+        **{f"share_{status}": share for status, share in losses.statuses.items()},
         **meter.end(losses.samples),
         "keys": session.keys_digest(session.step - 1),
     }
@@ -232,30 +236,6 @@ def _count(session: Session, micro: list[MicroBatch], logbook: Logbook) -> float
             "goes on may raise either.",
         )
     return float(count)
-
-
-def _stop_unless_finite(
-    session: Session, total: torch.Tensor, micro: list[MicroBatch], per_sample: list[torch.Tensor]
-) -> None:
-    """Before the optimizer takes it in. `total` is the same on every rank, so that all of them stop."""
-    if bool(torch.isfinite(total).all()):
-        return
-    broken = [
-        (key, shard)
-        for batch, errors in zip(micro, per_sample, strict=True)
-        for key, shard, usable, finite in zip(
-            batch.keys, batch.shards, batch.usable.tolist(), torch.isfinite(errors).tolist(), strict=True
-        )
-        if usable and not finite
-    ]
-    samples = [pair for part in session.ranks.gather(broken) for pair in part]
-    named = "; ".join(f"{key} in {shard}" for key, shard in samples) or "no single sample's"
-    raise TrainingStopped(
-        f"loss at step {session.step + 1}",
-        float(total[0]),
-        f"is not finite: {named}",
-        "Look at these samples, or lower the learning rate; the run goes on from its last checkpoint.",
-    )
 
 
 def parse_changes(changes: list[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One rank of several runs, one after the other: `python rank_worker.py JOBS.json`, with RANK and so on set.
 
-The list in JOBS.json holds training configs; `sigterm_at` in one asks that run to stop after a step.
+The list in JOBS.json holds training configs; `sigterm_at` in one asks that run to stop after a step, and `stops` in one
+expects that run to stop by itself, and writes why to `stopped-RANK` in its folder.
 """
 
 from __future__ import annotations
@@ -15,19 +16,25 @@ from typing import Any
 from schemas.config import parse_config
 from trainer import distributed
 from trainer.config import TrainConfig
+from trainer.errors import TrainingStopped
 from trainer.train import train
 
 
 def main(jobs: list[dict[str, Any]]) -> None:
     """Run the jobs; a job with `sigterm_at` asks itself to stop at that step."""
     for job in jobs:
-        at = job.pop("sigterm_at", None)
+        at, stops = job.pop("sigterm_at", None), job.pop("stops", False)
 
         def ask(record: dict[str, Any], at: int | None = at) -> None:
             if record["step"] == at:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        train(parse_config(TrainConfig, job, "job"), on_step=ask)
+        try:
+            train(parse_config(TrainConfig, job, "job"), on_step=ask)
+        except TrainingStopped as stopped:
+            if not stops:
+                raise
+            (Path(job["output"]) / f"stopped-{os.environ['RANK']}").write_text(str(stopped))
     distributed.stop()
 
 

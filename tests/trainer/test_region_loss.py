@@ -93,9 +93,25 @@ def test_a_bad_sample_counts_nowhere_even_where_it_is_not_a_number() -> None:
     assert count == 72
     alone = local_objective(errors[keep], weights[keep], torch.ones(2, dtype=torch.bool), count)
     torch.testing.assert_close(local_objective(errors, weights, usable, count), alone, rtol=1e-6, atol=0)
-    totals = report(sums(errors, weights, cells, usable), config)
+    totals = report(sums(errors, weights, cells, usable, ["ok", "ok", "global"]), config)
     assert totals.samples == 2
     assert totals.loss == pytest.approx(float(alone), rel=1e-6)
     assert totals.plain == pytest.approx(float(errors[keep].mean()), rel=1e-6)
     assert totals.inside == pytest.approx(float(errors[keep][cells[keep]].mean()), rel=1e-6)
     assert totals.outside == pytest.approx(float(errors[keep][~cells[keep]].mean()), rel=1e-6)
+    share = (errors * weights)[keep][cells[keep]].sum() / (errors * weights)[keep].sum()
+    assert totals.share_inside == pytest.approx(float(share), rel=1e-6)
+    assert totals.mean_weight == pytest.approx(float(weights[keep].mean()), rel=1e-6)
+    assert totals.statuses == {"ok": 0.5, "global": 0.5}
+
+
+def test_small_edits_weigh_as_the_smallest_that_is_told_apart() -> None:
+    tiny, small, large = (np.zeros((10, 10), np.bool_) for _ in range(3))
+    tiny[0, 0] = True
+    small[:2, :5] = True
+    large[:5] = True
+    weights = region_weights([tiny, small, large], weighting("linear", min_edit_fraction=0.1))
+    assert [float(one.max()) for one in weights] == [10.0, 10.0, 2.0]
+    assert float(weights[0].sum()) == 99 + 10
+    plain = region_weights([tiny], weighting("linear", max_weight=None))
+    assert float(plain.max()) == 100.0

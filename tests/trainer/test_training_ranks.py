@@ -23,7 +23,6 @@ from trainer.checkpoints.ema import decay_at
 from trainer.checkpoints.slices import SliceReader
 from trainer.config import TrainConfig
 from trainer.measures.throughput import MEASURED
-from trainer.train import train
 from unified_model.model import UnifiedEditModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -112,17 +111,6 @@ def test_zero_3_averages_as_zero_2(runs: dict[str, TrainConfig]) -> None:
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-5)
-
-
-def test_two_processes_train_as_one(
-    runs: dict[str, TrainConfig], tiny_model: Path, shards: Path, tmp_path: Path
-) -> None:
-    single = config_for(tiny_model, shards, tmp_path / "one", batch_size=2, gradient_accumulation=2, steps=STEPS)
-    train(single)
-    for ours, theirs in zip(log(runs["zero1"]), log(single), strict=True):
-        assert ours["keys"] == theirs["keys"]
-        for name in ("loss", "loss_unweighted", "mean_weight", "loss_inside", "loss_outside", "gradient_norm"):
-            assert ours[name] == pytest.approx(theirs[name], rel=1e-5), (ours["step"], name)
 
 
 def test_two_ranks_stopped_and_started_again_lose_nothing(runs: dict[str, TrainConfig]) -> None:

@@ -13,7 +13,11 @@ from dataclasses import dataclass
 
 import torch
 
+from schemas.masks import MaskStatus
 from trainer.config import WeightingConfig
+
+STATUSES = (*(status.value for status in MaskStatus), "none")
+"""Mask statuses of samples; `none` is an image with a caption, which has no mask."""
 
 
 def global_count(
@@ -51,28 +55,39 @@ def local_objective(errors: torch.Tensor, weights: torch.Tensor, usable: torch.T
     return kept.sum() / count
 
 
-def sums(errors: torch.Tensor, weights: torch.Tensor, cells: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
+def sums(
+    errors: torch.Tensor,
+    weights: torch.Tensor,
+    cells: torch.Tensor,
+    usable: torch.Tensor,
+    statuses: Sequence[str],
+) -> torch.Tensor:
     """What `LossReport` is made of, for one micro-batch; add it up over micro-batches and ranks.
 
     Args:
         errors, weights: (B, 1, h, w) float32.
         cells: (B, 1, h, w) bool, True = edited.
+        statuses: B mask statuses, each one of `STATUSES` where the sample is usable.
 
     Returns:
-        (7,) float64: weighted error, error, cells, weights, error inside the edit, cells inside, samples.
+        (8 + number of statuses,) float64: weighted error, error, cells, weights; weighted error, error and cells inside
+        the edit; samples; and the samples of each of `STATUSES`.
     """
     errors, weights, cells = errors.detach()[usable].double(), weights[usable].double(), cells[usable]
-    return torch.stack(
-        [
-            (errors * weights).sum(),
-            errors.sum(),
-            torch.tensor(float(errors.numel()), dtype=torch.float64, device=errors.device),
-            weights.sum(),
-            errors[cells].sum(),
-            cells.sum().double(),
-            usable.sum().double(),
-        ]
-    )
+    weighted = errors * weights
+    totals = [
+        weighted.sum(),
+        errors.sum(),
+        torch.tensor(float(errors.numel()), dtype=torch.float64, device=errors.device),
+        weights.sum(),
+        weighted[cells].sum(),
+        errors[cells].sum(),
+        cells.sum().double(),
+        usable.sum().double(),
+    ]
+    kept = [status for status, keep in zip(statuses, usable.tolist(), strict=True) if keep]
+    counts = torch.tensor([kept.count(status) for status in STATUSES], dtype=torch.float64, device=errors.device)
+    return torch.cat((torch.stack(totals), counts))
 
 
 @dataclass(frozen=True)
@@ -83,27 +98,33 @@ class LossReport:
         loss: what was minimised.
         plain: the unweighted mean squared error.
         mean_weight: mean weight of a latent cell.
+        share_inside: share of the loss that comes from edited cells, in [0, 1]; 0 where the loss is 0.
         inside, outside: unweighted mean squared error in and out of the edit; None where there are no such cells.
         samples: usable samples.
+        statuses: mask status -> its share of the samples, in (0, 1]; those of no sample are left out.
     """
 
     loss: float
     plain: float
     mean_weight: float
+    share_inside: float
     inside: float | None
     outside: float | None
     samples: int
+    statuses: dict[str, float]
 
 
 def report(total: torch.Tensor, weighting: WeightingConfig) -> LossReport:
     """The report from `sums` added up over the global batch, of which at least one sample is usable."""
-    weighted, plain, cells, weights, inside, inside_cells, samples = total.tolist()
+    weighted, plain, cells, weights, weighted_inside, inside, inside_cells, samples, *counts = total.tolist()
     outside_cells = cells - inside_cells
     return LossReport(
         loss=weighted / (weights if weighting.normalise == "per_batch" else cells),
         plain=plain / cells,
         mean_weight=weights / cells,
+        share_inside=weighted_inside / weighted if weighted else 0.0,
         inside=inside / inside_cells if inside_cells else None,
         outside=(plain - inside) / outside_cells if outside_cells else None,
         samples=int(samples),
+        statuses={status: count / samples for status, count in zip(STATUSES, counts, strict=True) if count},
     )

@@ -27,26 +27,18 @@ def error_map(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return (prediction.float() - target.float()).square().mean(dim=1, keepdim=True)
 
 
-def region_weights(
-    cells: Sequence[npt.NDArray[np.bool_]], weighting: WeightingConfig, weighed: Sequence[bool] | None = None
-) -> torch.Tensor:
+def region_weights(cells: Sequence[npt.NDArray[np.bool_]], weighting: WeightingConfig) -> torch.Tensor:
     """The weight of every latent cell, as `schemas.weighting.weight_map` gives it (the map a preview shows).
 
     Args:
         cells: B masks (h, w) on the latent grid, True = edited.
-        weighed: B flags; False weighs 1 everywhere, as for a source with region weighting off. None: all True.
 
     Returns:
         (B, 1, h, w) float32. With `normalise: per_sample` each sample's weights have the mean 1.
     """
-    flags = [True] * len(cells) if weighed is None else weighed
-    maps = np.stack([_weights(mask, weighting, flag) for mask, flag in zip(cells, flags, strict=True)])
+    maps = np.stack(
+        [weight_map(mask, weighting.function, weighting.max_weight, weighting.min_edit_fraction) for mask in cells]
+    )
     if weighting.normalise == "per_sample":
         maps = (maps / maps.mean(axis=(1, 2), keepdims=True, dtype=np.float64)).astype(np.float32)
     return torch.from_numpy(maps).unsqueeze(1)
-
-
-def _weights(mask: npt.NDArray[np.bool_], weighting: WeightingConfig, weighed: bool) -> npt.NDArray[np.float32]:
-    if not weighed:
-        return np.ones(mask.shape, dtype=np.float32)
-    return weight_map(mask, weighting.function, weighting.max_weight, weighting.min_edit_fraction)

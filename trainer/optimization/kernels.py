@@ -76,12 +76,12 @@ def prepare_blocks(transformer: Any, config: TrainConfig) -> None:
         transformer: a diffusers model with repeated blocks, such as `FluxTransformer2DModel`.
     """
     engine = config.engine
-    if engine.attention != "sdpa":
-        # It warns that the names of the backends may change.
-        before = diffusers_logging.get_verbosity()
-        diffusers_logging.set_verbosity_error()
-        transformer.set_attention_backend(ATTENTION[engine.attention])
-        diffusers_logging.set_verbosity(before)
+    # It warns that the names of the backends may change.
+    before = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    # Always, as it holds for the process too: an earlier run's choice would be taken where there is none.
+    transformer.set_attention_backend(ATTENTION[engine.attention])
+    diffusers_logging.set_verbosity(before)
     if engine.gradient_checkpointing:
         transformer.enable_gradient_checkpointing(_recompute(repeated_blocks(transformer)[:: engine.checkpoint_every]))
     if engine.compile != "none":
