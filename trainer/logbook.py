@@ -18,12 +18,13 @@ from trainer.data.shards import ShardIndex
 from trainer.distributed import Ranks
 from trainer.reporting.boards import Board, open_boards
 from trainer.reporting.progress import TrainingProgress
+from trainer.reporting.run_report import RunFacts, write_run_report
 from trainer.reporting.scalars import scalars
 from trainer.run_folder import LOG, SKIPPED, VALIDATION_LOG
 from trainer.stages import PatternCount
 from trainer.validation.bins import AREA_BINS
 from trainer.validation.held_out import HeldOut
-from trainer.validation.validate import Outcome, forget_after, headline, write
+from trainer.validation.validate import Outcome, forget_after, headlines, write
 
 
 class Logbook:
@@ -40,6 +41,7 @@ class Logbook:
         self._writes = ranks.is_first
         self._run = Path(config.output)
         self._boards: list[Board] = []
+        self._counts: list[tuple[str, int]] = []
         self._console = Console(stderr=True)
         self._progress = TrainingProgress(
             self._console, config.steps, first_step, config.logging.every, shows=self._writes
@@ -110,21 +112,23 @@ class Logbook:
         for board in self._boards:
             board.scalars(step, {f"validation/{name}": value for name, value in outcome.figures.items()})
             board.pictures(step, {f"validation/{name}": picture for name, picture in strips.items()})
-        told = "  ".join(f"{name} {value:.4g}" for name, value in headline(outcome.figures).items())
-        self.say(f"validation at step {step}: {told}  ({seconds:.1f} s)")
+        self.say(f"validation at step {step:,} ({seconds:.1f} s)")
+        for line in headlines(outcome.figures):
+            self.say(line)
 
     def held_out(self, held_out: HeldOut, training: ShardIndex) -> None:
         """What the run is validated on."""
         if not self._writes:
             return
-        bins = ", ".join(f"{count:,} {AREA_BINS[name]}" for name, count in held_out.counts().items())
-        self.say(f"{len(held_out.loss_samples):>15,}  held-out samples for the loss ({bins or 'none'} edited)")
-        self.say(f"{len(held_out.edit_samples):>15,}  held-out samples to edit")
+        self._count(len(held_out.loss_samples), "held-out samples for the loss")
+        for name, count in held_out.counts().items():
+            self._count(count, f"of them edited: {AREA_BINS[name]}")
+        self._count(len(held_out.edit_samples), "held-out samples to edit")
         for sample in held_out.bad:
             self.say(f"left out {sample.key} in {sample.shard}: {sample.reason}, {sample.sentence}")
         seen = training.count_of(held_out.keys())
         if seen:
-            self.say(f"{seen:>15,}  of the held-out samples are trained on too: their figures are not held-out ones")
+            self._count(seen, "held-out samples are trained on too: their figures are not held-out ones")
 
     def skipped(self, step: int, samples: Sequence[BadSample]) -> None:
         """Samples that could not be used, with why."""
@@ -138,16 +142,30 @@ class Logbook:
         """How many samples the shards give, how many were left out for their mask status or subset, and the lines that
         say how those taken lie in data sets and buckets."""
         reasons = ", ".join(f"{count:,} {status}" for status, count in sorted(left_out.items())) or "none"
-        self.say(f"{taken:>15,}  samples (left out: {reasons})")
+        self._count(taken, f"samples (left out: {reasons})")
         for line in lines:
             self.say(line)
 
     def trainable(self, counts: Sequence[PatternCount], total: int) -> None:
         """How many parameters each pattern opened, and of how many."""
         for count in counts:
-            self.say(f"{count.parameters:>15,}  {count.pattern}  ({count.modules} modules)")
+            self._count(count.parameters, f"{count.pattern}  ({count.modules} modules)")
         opened = sum(count.parameters for count in counts)
-        self.say(f"{opened:>15,}  trainable of {total:,} in the core ({100 * opened / total:.1f} %)")
+        self._count(opened, f"trainable of {total:,} in the core ({100 * opened / total:.1f} %)")
+
+    def report(self, finished: bool) -> None:
+        """Write report.html; `finished`: all steps are done.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self._writes:
+            facts = RunFacts([*self._counts, ("processes", self._ranks.world)], finished)
+            self.say(f"report: {write_run_report(self._run, facts)}")
+
+    def _count(self, number: int, what: str) -> None:
+        self._counts.append((what, number))
+        self.say(f"{number:>15,}  {what}")
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:

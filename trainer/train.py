@@ -105,6 +105,7 @@ def _train(
             folder = export(run, session.model, session.ema, ranks, adapter_only=adapter_only)
             held = "raw and averaged weights" if session.ema else "raw weights only, as the run keeps no moving average"
             logbook.say(f"done: {folder} ({held})")
+        ranks.together(lambda: logbook.report(finished=not stopped))
     return TrainResult(
         step=session.step,
         finished=not stopped,

@@ -8,8 +8,8 @@ from html import escape
 
 import numpy as np
 
-from jobs.report.axes import Point, linear_ticks, log_ticks, padded_range, thin, tick_text
 from jobs.report.sections import Bars, Curve, Histogram
+from schemas.axes import Point, linear_ticks, log_ticks, padded_range, thin, tick_text
 
 SERIES_COLOURS = 6
 """Line colours in the style sheet: .s0 ... .s5; further series repeat them."""

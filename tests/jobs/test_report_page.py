@@ -7,12 +7,12 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from jobs.report.axes import linear_ticks, log_ticks, thin, tick_text
 from jobs.report.charts import bars_svg, curve_svg, histogram_svg
 from jobs.report.counts import StageCounts
 from jobs.report.page import render_report
 from jobs.report.sections import Bars, Curve, Figures, Histogram, Notice, Strip, Strips, Table, Text, counts_section
 from pipelines.preview.picture import encode_jpeg, encode_png
+from schemas.axes import linear_ticks, log_ticks, thin, tick_text
 
 EVIL = "<script>alert(1)</script>"
 

@@ -24,7 +24,7 @@ class EditFigures:
 
     Args:
         weights: `raw` or `ema`.
-        key, area_bin, edited_fraction: of the sample.
+        key, instruction, area_bin, edited_fraction: of the sample.
         seed: of the starting noise.
         change_share: see `trainer.validation.copying.change_share`.
         is_copy: whether it counts as a copy of the reference.
@@ -34,6 +34,7 @@ class EditFigures:
 
     weights: str
     key: str
+    instruction: str
     area_bin: str
     edited_fraction: float
     seed: int
@@ -108,6 +109,7 @@ def edit_figures(
     return EditFigures(
         weights=weights,
         key=sample.key,
+        instruction=sample.instruction,
         area_bin=sample.area_bin,
         edited_fraction=sample.edited_fraction,
         seed=seed,

@@ -13,11 +13,15 @@ from trainer.validation.copying import Picture
 from trainer.validation.edits import Edit, cell_pixels
 from trainer.validation.held_out import HeldOutSample
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
 _LARGEST = 448
 """Larger pictures are shrunk to this side."""
 _SMALLEST = 192
 """Smaller ones are enlarged, so that their names have room."""
-_GAP, _LINE = 12, 24
+_LEGIBLE = 1080
+"""Width in pixels of a page that a strip is looked at on."""
+_GAP = 12
 _INK, _SOFT, _PAPER, _BAD = (25, 27, 31), (98, 104, 114), (250, 250, 247), (179, 38, 45)
 _FALLBACK_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial Unicode.ttf")
 
@@ -45,20 +49,27 @@ def strip(sample: HeldOutSample, edits: Sequence[Edit]) -> Picture:
     pictures = [_to_height(picture, height) for *_, picture in panels]
     widths = [picture.shape[1] for picture in pictures]
     total = sum(widths) + _GAP * (len(widths) + 1)
-    title = _wrapped(sample.instruction, _font(sample.instruction, 17), total - 2 * _GAP, 2)
-    top = _GAP + _LINE * (len(title) + 1) + 6
-    canvas = Image.new("RGB", (total, top + 2 * _LINE + height + _GAP), _PAPER)
+    # Wide strips are looked at shrunk: their texts grow with them.
+    unit = max(1.0, total / _LEGIBLE)
+    large, usual, small, line = (round(unit * size) for size in (17, 15, 13, 24))
+    room = total - 2 * _GAP
+    face = _font(sample.instruction, large)
+    title = _wrapped(sample.instruction, face, room, 2)
+    top = _GAP + line * (len(title) + 1) + line // 4
+    canvas = Image.new("RGB", (total, top + 2 * line + height + _GAP), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    for place, line in enumerate(title):
-        draw.text((_GAP, _GAP + _LINE * place), line, fill=_INK, font=_font(line, 17))
-    below = _fitting(f"{sample.key}   seed {edits[0].figures.seed}", total - 2 * _GAP)
-    draw.text((_GAP, _GAP + _LINE * len(title)), below, fill=_SOFT, font=_font(below, 13))
+    for place, text in enumerate(title):
+        draw.text((_GAP, _GAP + line * place), text, fill=_INK, font=face)
+    below = _fitting(f"{sample.key}   seed {edits[0].figures.seed}", _font(sample.key, small), room)
+    draw.text((_GAP, _GAP + line * len(title)), below, fill=_SOFT, font=_font(sample.key, small))
     left = _GAP
     for (name, told, is_bad, _), picture in zip(panels, pictures, strict=True):
-        draw.text((left, top), name, fill=_INK, font=_font(name, 15))
-        draw.text((left, top + 20), told, fill=_BAD if is_bad else _SOFT, font=_font(told, 13))
-        canvas.paste(Image.fromarray(picture), (left, top + 2 * _LINE))
-        left += picture.shape[1] + _GAP
+        width = picture.shape[1]
+        draw.text((left, top), _fitting(name, _font(name, usual), width), fill=_INK, font=_font(name, usual))
+        text = _fitting(told, _font(told, small), width)
+        draw.text((left, top + round(0.85 * line)), text, fill=_BAD if is_bad else _SOFT, font=_font(told, small))
+        canvas.paste(Image.fromarray(picture), (left, top + 2 * line))
+        left += width + _GAP
     return np.asarray(canvas)
 
 
@@ -78,7 +89,7 @@ def _to_height(picture: Picture, height: int) -> Picture:
     return np.asarray(cv2.resize(picture, size, interpolation=method), np.uint8)
 
 
-def _font(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(text: str, size: int) -> Font:
     """Pillow's own face, or one of the machine's that has more letters where the text is not in Latin ones."""
     if not text.isascii():
         for name in _FALLBACK_FONTS:
@@ -89,14 +100,14 @@ def _font(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _fitting(text: str, width: int) -> str:
-    font = _font(text, 13)
+def _fitting(text: str, font: Font, width: int) -> str:
+    """The text, cut where it is longer than `width` pixels."""
     while text and font.getlength(text) > width:
         text = text[:-2] + "…" if len(text) > 2 else ""
     return text
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, lines: int) -> list[str]:
+def _wrapped(text: str, font: Font, width: int, lines: int) -> list[str]:
     """At most `lines` lines, cut between words, or inside a word too long; the last ends in … where text is lost."""
     rows: list[str] = [""]
     words = text.split()

@@ -156,14 +156,30 @@ def _strips(edits: Sequence[Edit], held_out: HeldOut) -> dict[str, Picture]:
     pictures = {}
     for place, ((number, seed), group) in enumerate(groups.items()):
         sample = held_out.read(number)
-        pictures[f"{place:02d}-{sample.key[:12]}-seed-{seed}"] = strip(sample, group)
+        pictures[strip_name(place, sample.key, seed)] = strip(sample, group)
     return pictures
 
 
-def headline(figures: Mapping[str, float]) -> dict[str, float]:
-    """The few figures that a line in a terminal has room for."""
-    names = ("loss", "loss_inside", "loss_outside", "copy_rate")
-    return {name: value for name, value in figures.items() if name.partition("/")[2] in names}
+def headlines(figures: Mapping[str, float]) -> list[str]:
+    """The few figures that a terminal has room for: a line for each set of weights."""
+    names = {"loss": "loss", "loss_inside": "inside", "loss_outside": "outside", "loss_border": "border"}
+    lines = []
+    for weights in ("raw", "ema"):
+        told = [
+            f"{short} {figures[f'{weights}/{name}']:.4f}"
+            for name, short in names.items()
+            if f"{weights}/{name}" in figures
+        ]
+        if f"{weights}/copy_rate" in figures:
+            told.append(f"copies {100 * figures[f'{weights}/copy_rate']:.0f} %")
+        if told:
+            lines.append(f"  {weights}  {'  '.join(told)}")
+    return lines
+
+
+def strip_name(place: int, key: str, seed: int) -> str:
+    """The name of a strip, without its suffix; `place` counts the pairs of sample and seed."""
+    return f"{place:02d}-{key[:12]}-seed-{seed}"
 
 
 def step_folder(run: Path, step: int) -> Path:
