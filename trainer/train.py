@@ -37,6 +37,7 @@ from trainer.optimization.schedules import learning_rate_at
 from trainer.reporting.boards import check_boards
 from trainer.session import Session, build
 from trainer.signals import STOP_FILE, stop_requests
+from unified_model.skeleton import skeleton_of_model
 
 OnStep = Callable[[dict[str, Any]], None]
 """Called on the first rank with each line of log.jsonl."""
@@ -124,7 +125,7 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
     if session.is_validation_due() and not ranks.gather(logbook.has_validation(session.step))[0]:
         _validate(session, logbook)
     batches = session.batches()
-    flops = StepFlops(session.model, config.engine.gradient_checkpointing)
+    flops = StepFlops(skeleton_of_model(session.model), config.engine.recompute_every)
     meter = StepMeter(flops, ranks, peak_flops(config.hardware, ranks.device))
     watch = GradientWatch(trainable(session.model.core), config.gradient_accumulation, ranks.device)
     while session.step < config.steps:

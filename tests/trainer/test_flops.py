@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel
+from diffusers import FluxTransformer2DModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainer.measures.flops import Row, StepFlops
 from trainer.measures.flux_flops import flux_work
-from trainer.measures.tower_flops import encoder_flops
+from trainer.optimization.kernels import recompute_blocks
 from trainer.stages import STAGES, open_modules
 from unified_model.conditioners import MlpConditioner, Widths
 from unified_model.core import EditCore
 from unified_model.denoiser import FluxDenoiser
 from unified_model.features import Conditioning
+from unified_model.skeleton import release_skeleton, skeleton_of_model
 from unified_model.tiny import build_tiny, build_tiny_flux
 
 FLUX = "denoiser.transformer"
@@ -49,19 +50,20 @@ def counted(core: EditCore, rows: int, image_side: int, context: int) -> tuple[f
     return forward, counter.get_total_flops()
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("every", [0, 1, 2])
 @pytest.mark.parametrize("name", PATTERNS)
-def test_the_dit_forward_and_backward_whatever_is_frozen(name: str, checkpointing: bool) -> None:
+def test_the_dit_forward_and_backward_whatever_is_frozen(name: str, every: int) -> None:
     with torch.device("meta"):
         core = EditCore(MlpConditioner.fresh(Widths(64, 48, 64, 32)), FluxDenoiser(build_tiny_flux(True))).train()
     open_modules(core, PATTERNS[name])
-    if checkpointing:
-        core.denoiser.transformer.enable_gradient_checkpointing()
+    recompute_blocks(core.denoiser.transformer, every)
     forward, total = counted(core, rows=3, image_side=16, context=50)
-    work = flux_work(core.denoiser.transformer, name in ("align", "edit", "everything"), checkpointing)(64, 50) * 3
+    work = flux_work(core.denoiser.transformer, name in ("align", "edit", "everything"), every)(64, 50) * 3
     assert work.forward == forward
     assert work.hardware == total
-    assert (work.recompute > 0) == (checkpointing and name != "the output")
+    # Of four blocks every second one leaves out the last.
+    nothing = ("the output", "the last block") if every == 2 else ("the output",)
+    assert (work.recompute > 0) == (every > 0 and name not in nothing)
 
 
 def test_the_dit_at_release_size() -> None:
@@ -70,7 +72,7 @@ def test_the_dit_at_release_size() -> None:
         core = EditCore(MlpConditioner.fresh(Widths(3584, 1152, 4096, 768)), FluxDenoiser(transformer))
     open_modules(core, STAGES["edit"].patterns)
     forward, total = counted(core, rows=1, image_side=64, context=1330)
-    work = flux_work(transformer, context_grad=True, checkpointing=False)
+    work = flux_work(transformer, context_grad=True)
     sample = work(1024, 1330)
     assert sample.forward == forward and sample.hardware == total
     linear = (sample.forward - 4.0 * 57 * 3072 * 2354**2) / 2354
@@ -86,7 +88,7 @@ def test_towers_conditioner_and_whole_core_of_the_tiny_model(size: tuple[int, in
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     inputs = model.processor(["paint it red"], [[image, image]])
     _, high, wide = inputs.image_grid_thw[0].tolist()
-    flops = StepFlops(model, checkpointing=False)
+    flops = StepFlops(skeleton_of_model(model))
     row = Row(64, 96, inputs.input_ids.shape[1], ((high, wide), (high, wide)))
     parts = flops.sample(row)
     with sdpa_kernel(SDPBackend.MATH):
@@ -101,26 +103,27 @@ def test_towers_conditioner_and_whole_core_of_the_tiny_model(size: tuple[int, in
         assert (parts.conditioner + parts.denoiser).model == counter.get_total_flops()
 
 
-def test_the_released_vae() -> None:
-    widths = (128, 256, 512, 512)
-    with torch.device("meta"):
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=widths,
-            layers_per_block=2,
-            latent_channels=16,
-        )
-        image = torch.empty(1, 3, 256, 512)
+def test_the_release_as_a_whole() -> None:
+    model = release_skeleton()
+    open_modules(model.core, STAGES["edit"].patterns)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        vae.encode(image)
-    assert encoder_flops(vae, 256, 512) == counter.get_total_flops()
+        model.codec.vae.encode(torch.empty(1, 3, 512, 512, device="meta"))
+    flops = StepFlops(model)
+    # One reference of 448 x 448 pixels for the VLM, an instruction of 24 tokens, and a template of 26.
+    row = Row(512, 512, 306, ((32, 32),))
+    sample = flops.sample(row)
+    assert flops.tokens(row) == 2354
+    assert sample.vae.forward == counter.get_total_flops()
+    assert sample.total.model == pytest.approx(86.9e12, rel=5e-3)
 
 
 def test_padding_and_recomputation_are_the_devices_work_not_the_models() -> None:
     model = build_tiny()
     open_modules(model.core, STAGES["edit"].patterns)
-    plain, again = StepFlops(model, checkpointing=False), StepFlops(model, checkpointing=True)
+    plain, again = (
+        StepFlops(skeleton_of_model(model)),
+        StepFlops(skeleton_of_model(model), recompute_every=1),
+    )
     short, long = Row(64, 64, 20, ((4, 4),)), Row(64, 64, 40, ((4, 4), (4, 4)))
     assert plain.hardware_flops([short, short]) == plain.model_flops([short, short])
     assert plain.hardware_flops([short, long]) > plain.model_flops([short, long])

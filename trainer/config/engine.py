@@ -63,3 +63,8 @@ class EngineConfig(Config):
         if self.checkpoint_every > 1 and not self.gradient_checkpointing:
             raise ValueError("checkpoint_every has no effect without gradient_checkpointing")
         return self
+
+    @property
+    def recompute_every(self) -> int:
+        """Every n-th block of the DiT is recomputed in the backward pass; 0 for none."""
+        return self.checkpoint_every if self.gradient_checkpointing else 0

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.measures.flux_flops import FluxWork, flux_work
-from trainer.measures.tower_flops import encoder_flops, language_flops, siglip_flops, vision_flops
+from trainer.measures.tower_flops import encoder_flops, language_flops, siglip_flops, text_flops, vision_flops
 from trainer.measures.work import Work, linear_work, trains
-from unified_model.model import UnifiedEditModel
+from unified_model.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -45,43 +45,52 @@ class Parts:
     """Work of one sample by part of the model.
 
     Args:
-        vlm, siglip, vae: the frozen towers.
+        vlm, siglip, vae, text: what is frozen; `text` are CLIP and T5, where there are any.
         conditioner, denoiser: the core.
     """
 
     vlm: Work
     siglip: Work
     vae: Work
+    text: Work
     conditioner: Work
     denoiser: Work
 
     @property
     def total(self) -> Work:
         """Of the whole sample."""
-        return self.vlm + self.siglip + self.vae + self.conditioner + self.denoiser
+        return self.vlm + self.siglip + self.vae + self.text + self.conditioner + self.denoiser
 
 
 class StepFlops:
     """Counts for one model, whose `requires_grad` must be set as it is trained.
 
     Args:
-        model: on any device, the meta device too; a core whose parameters are sharded by ZeRO-3 will do.
-        checkpointing: whether the DiT's blocks are recomputed in the backward pass.
+        model: without weights, or of a loaded model (`unified_model.skeleton`); a core whose parameters are sharded by
+            ZeRO-3 will do.
+        recompute_every: every n-th block of the DiT is recomputed in the backward pass; 0 for none.
     """
 
-    def __init__(self, model: UnifiedEditModel, checkpointing: bool) -> None:
+    def __init__(self, model: Skeleton, recompute_every: int = 0) -> None:
         self._model = model
         self._conditioner = _ConditionerWork.of(model)
-        self._flux: FluxWork = flux_work(model.core.denoiser.transformer, trains(model.core.conditioner), checkpointing)
+        self._flux: FluxWork = flux_work(
+            model.core.denoiser.transformer, trains(model.core.conditioner), recompute_every
+        )
         config = model.tower.siglip.config
         self.siglip_tokens = (config.image_size // config.patch_size) ** 2
         """Of one reference."""
         self._siglip = siglip_flops(model.tower.siglip)
+        self._text = text_flops(model.text.clip, model.text.t5, model.t5_length)
+        self.t5_tokens = 0 if model.text.t5 is None else model.t5_length
+        """Of one instruction, padding included."""
+        self.takes_reference_latents = model.takes_reference_latents
+        """Whether the references' latents join the image sequence."""
         self._encoder: dict[tuple[int, int], float] = {}
 
     def context_tokens(self, row: Row) -> int:
         """Tokens of a sample's conditioning."""
-        return row.prompt_tokens + len(row.grids) * self.siglip_tokens
+        return row.prompt_tokens + len(row.grids) * self.siglip_tokens + self.t5_tokens
 
     def image_tokens(self, row: Row) -> int:
         """Tokens of a sample's image sequence in the DiT, with those of reference latents."""
@@ -105,7 +114,8 @@ class StepFlops:
             vlm=Work(language_flops(vlm, prompt) + sum(vision_flops(vlm, grid) for grid in row.grids)),
             siglip=Work(self._siglip * len(row.grids)),
             vae=Work(sum(self._encode(*picture) for picture in row.pictures)),
-            conditioner=self._conditioner(prompt, len(row.grids) * self.siglip_tokens, context),
+            text=Work(self._text),
+            conditioner=self._conditioner(prompt, len(row.grids) * self.siglip_tokens, context - self.t5_tokens),
             denoiser=self._flux(self.image_tokens(row), context),
         )
 
@@ -135,7 +145,7 @@ class _ConditionerWork:
     context: Work
 
     @classmethod
-    def of(cls, model: UnifiedEditModel) -> _ConditionerWork:
+    def of(cls, model: Skeleton) -> _ConditionerWork:
         conditioner = model.core.conditioner
         work = {"prompt": Work(), "image": Work(), "context": Work()}
         for name, child in conditioner.named_children():

@@ -37,27 +37,27 @@ class FluxWork:
         return self.image * image_tokens + self.context * context_tokens + self.sample + self.pair * pairs
 
 
-def flux_work(transformer: Any, context_grad: bool, checkpointing: bool) -> FluxWork:
+def flux_work(transformer: Any, context_grad: bool, recompute_every: int = 0) -> FluxWork:
     """Coefficients for a transformer with `requires_grad` set as it will be trained.
 
     Args:
         context_grad: whether the conditioning carries a gradient, that is, whether anything of the conditioner trains.
-        checkpointing: each block is run again in the backward pass (diffusers' `enable_gradient_checkpointing`).
+        recompute_every: every n-th block, the first one on, is run again in the backward pass; 0 for none.
     """
-    counter = _Counter(transformer, context_grad, checkpointing)
-    for block in transformer.transformer_blocks:
-        counter.double(block)
-    for block in transformer.single_transformer_blocks:
-        counter.single(block)
+    counter = _Counter(transformer, context_grad)
+    doubles = len(transformer.transformer_blocks)
+    for number, block in enumerate((*transformer.transformer_blocks, *transformer.single_transformer_blocks)):
+        again = recompute_every > 0 and number % recompute_every == 0
+        count = counter.double if number < doubles else counter.single
+        count(block, again)
     return counter.end()
 
 
 class _Counter:
     """The state of the walk: what was counted, and which streams carry a gradient so far."""
 
-    def __init__(self, transformer: Any, context_grad: bool, checkpointing: bool) -> None:
+    def __init__(self, transformer: Any, context_grad: bool) -> None:
         self._transformer = transformer
-        self._checkpointing = checkpointing
         self._recompute = False
         self._work = {name: Work() for name in ("image", "context", "sample", "pair")}
         embedders = (getattr(transformer.time_text_embed, name, None) for name in _EMBEDDERS)
@@ -68,10 +68,10 @@ class _Counter:
         self._image = self._add("image", transformer.x_embedder, False)
         self._context = self._add("context", transformer.context_embedder, context_grad)
 
-    def double(self, block: Any) -> None:
+    def double(self, block: Any, again: bool) -> None:
         """A block with a stream of its own for the image and for the context."""
         attention = block.attn
-        self._recompute = self._checkpointing and (self._image or self._context or self._time or trains(block))
+        self._recompute = again and (self._image or self._context or self._time or trains(block))
         gates = self._add("sample", block.norm1.linear, self._time)
         context_gates = self._add("sample", block.norm1_context.linear, self._time)
         image, context = self._image or gates, self._context or context_gates
@@ -87,11 +87,11 @@ class _Counter:
         self._image |= self._add("image", block.ff, self._image)
         self._context |= self._add("context", block.ff_context, self._context)
 
-    def single(self, block: Any) -> None:
+    def single(self, block: Any, again: bool) -> None:
         """A block with one stream for both."""
         attention = block.attn
         joint = self._image or self._context
-        self._recompute = self._checkpointing and (joint or self._time or trains(block))
+        self._recompute = again and (joint or self._time or trains(block))
         gates = self._add("sample", block.norm.linear, self._time)
         joint |= gates
         mlp = self._add("joint", block.proj_mlp, joint)

@@ -66,15 +66,18 @@ def peak_flops(hardware: HardwareConfig, device: torch.device) -> float | None:
     return None
 
 
-def rows_of(batch: MicroBatch) -> list[Row]:
-    """The shapes of a micro-batch's samples."""
+def rows_of(batch: MicroBatch, takes_reference_latents: bool = False) -> list[Row]:
+    """The shapes of a micro-batch's samples; references that join the image sequence have the target's size."""
     height, width = batch.target.shape[-2:]
     grids: list[list[tuple[int, int]]] = [[] for _ in batch.positions]
     patches = batch.inputs.image_grid_thw.tolist()
     for row, (_, high, wide) in zip(batch.inputs.image_rows.tolist(), patches, strict=True):
         grids[row].append((high, wide))
     lengths = batch.inputs.attention_mask.sum(dim=1).tolist()
-    return [Row(height, width, length, tuple(own)) for length, own in zip(lengths, grids, strict=True)]
+    return [
+        Row(height, width, length, tuple(own), ((height, width),) * (len(own) if takes_reference_latents else 0))
+        for length, own in zip(lengths, grids, strict=True)
+    ]
 
 
 class StepMeter:
@@ -105,7 +108,7 @@ class StepMeter:
 
     def take(self, batch: MicroBatch) -> None:
         """Count in a micro-batch of this step."""
-        rows = rows_of(batch)
+        rows = rows_of(batch, self._flops.takes_reference_latents)
         self._tokens += sum(self._flops.tokens(row) for row in rows)
         self._model += self._flops.model_flops(rows)
         self._hardware += self._flops.hardware_flops(rows)

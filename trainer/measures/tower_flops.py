@@ -1,4 +1,4 @@
-"""FLOPs of the frozen towers (forward only): Qwen2.5-VL, SigLIP, and the VAE's encoder."""
+"""FLOPs of what is frozen (forward only): Qwen2.5-VL, SigLIP, the VAE's encoder, and FLUX's text encoders."""
 
 from __future__ import annotations
 
@@ -55,6 +55,24 @@ def siglip_flops(model: Any) -> float:
     if head is not None:
         # One learnt query attends to every token.
         flops += 2.0 * width * width * (1 + 2 * tokens) + 4.0 * width * tokens + _linear(head)
+    return flops
+
+
+def text_flops(clip: Any, t5: Any, t5_length: int) -> float:
+    """FLUX's text encoders over one instruction.
+
+    Args:
+        clip: a `CLIPTextModel`, or None.
+        t5: a `T5EncoderModel`, or None.
+        t5_length: tokens that an instruction is padded to for T5.
+    """
+    flops = 0.0
+    if clip is not None:
+        tokens, config = clip.config.max_position_embeddings, clip.config
+        flops += tokens * _linear(clip) + 4.0 * config.hidden_size * config.num_hidden_layers * tokens**2
+    if t5 is not None:
+        width = t5.config.num_heads * t5.config.d_kv
+        flops += t5_length * _linear(t5) + 4.0 * width * t5.config.num_layers * t5_length**2
     return flops
 
 

@@ -82,10 +82,15 @@ def prepare_blocks(transformer: Any, config: TrainConfig) -> None:
     # Always, as it holds for the process too: an earlier run's choice would be taken where there is none.
     transformer.set_attention_backend(ATTENTION[engine.attention])
     diffusers_logging.set_verbosity(before)
-    if engine.gradient_checkpointing:
-        transformer.enable_gradient_checkpointing(_recompute(repeated_blocks(transformer)[:: engine.checkpoint_every]))
+    recompute_blocks(transformer, engine.recompute_every)
     if engine.compile != "none":
         transformer.compile_repeated_blocks(backend=engine.compile)
+
+
+def recompute_blocks(transformer: Any, every: int) -> None:
+    """Let every n-th block of a DiT forget its activations, and compute them again in the backward pass; 0 for none."""
+    if every:
+        transformer.enable_gradient_checkpointing(_recompute(repeated_blocks(transformer)[::every]))
 
 
 def repeated_blocks(transformer: Any) -> list[torch.nn.Module]:

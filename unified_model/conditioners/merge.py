@@ -25,7 +25,7 @@ def merge_tokens(
     batch, length, width = text.shape
     per_image = images.shape[1]
     rank = text_mask.long().cumsum(1) - 1
-    starts = torch.zeros(batch, length, dtype=torch.long, device=text.device)
+    starts = torch.zeros(batch, length, dtype=torch.long, device=text_mask.device)
     starts[rows, positions] = 1
     images_so_far = starts.cumsum(1)  # (B, L): images placed before token j or earlier
     lengths = text_mask.sum(1) + per_image * images_so_far[:, -1]
@@ -34,11 +34,11 @@ def merge_tokens(
     text_rows, text_columns = torch.nonzero(text_mask, as_tuple=True)
     text_places = (rank + per_image * images_so_far)[text_rows, text_columns]
     image_starts = rank[rows, positions] + per_image * (images_so_far[rows, positions] - 1)
-    image_places = image_starts[:, None] + torch.arange(per_image, device=text.device)  # (N, T)
+    image_places = image_starts[:, None] + torch.arange(per_image, device=text_mask.device)  # (N, T)
 
     merged = text.new_zeros(batch, longest, width)
     merged = merged.index_put((text_rows, text_places), text[text_rows, text_columns])
     merged = merged.index_put((rows[:, None].expand_as(image_places), image_places), images.to(text.dtype))
     if bool((lengths == longest).all()):
         return merged, None
-    return merged, torch.arange(longest, device=text.device) < lengths[:, None]
+    return merged, torch.arange(longest, device=text_mask.device) < lengths[:, None]

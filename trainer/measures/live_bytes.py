@@ -1,0 +1,98 @@
+"""How many bytes of tensors are alive, at once and at most, while a piece of code runs; on the meta device too.
+
+A run on the meta device computes shapes only, so that a step at release size takes a second and no memory, and yet
+makes and drops every tensor that the real one would.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+ROUNDING = 512
+"""Bytes to which torch's CUDA allocator rounds what it hands out."""
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the storages that are made inside its `with` block and not yet gone.
+
+    Args:
+        known: tensors that are there already and do not count, parameters for instance.
+    """
+
+    def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
+        super().__init__()
+        self.now = 0
+        """Bytes alive."""
+        self.peak = 0
+        """The most that were alive at once."""
+        # Held for as long as this is: the identity of a storage that is gone may be given to another.
+        self._known = [tensor.untyped_storage() for tensor in known]
+        self._seen = {storage._cdata for storage in self._known}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation, and count what it made."""
+        del types
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self._take(leaf)
+        return result
+
+    def add(self, size: int) -> None:
+        """Count bytes that no tensor stands for."""
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+    def _take(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        name = storage._cdata
+        if name in self._seen:
+            return
+        size = -(-storage.nbytes() // ROUNDING) * ROUNDING
+        self._seen.add(name)
+        self.add(size)
+        weakref.finalize(storage, self._drop, name, size)
+
+    def _drop(self, name: int, size: int) -> None:
+        self._seen.discard(name)
+        self.now -= size
+
+
+@contextmanager
+def fused_attention() -> Iterator[None]:
+    """Inside, `scaled_dot_product_attention` is the flash kernel's operator, as it is on a GPU.
+
+    On the meta device torch would choose the plain formula, which keeps the scores of all pairs.
+    """
+    before = functional.scaled_dot_product_attention
+
+    def flash(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> torch.Tensor:
+        del attn_mask, enable_gqa
+        outputs = torch.ops.aten._scaled_dot_product_flash_attention(
+            query, key, value, dropout_p, is_causal, scale=scale
+        )
+        attended: torch.Tensor = outputs[0]
+        return attended
+
+    functional.scaled_dot_product_attention = flash
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = before
