@@ -10,7 +10,7 @@ from trainer.stages import PatternCount, open_modules, resolve
 from unified_model.adapters import add_adapters
 
 CONDITIONER = "conditioner"
-DENOISER = "denoiser"
+TRANSFORMER = "denoiser.transformer"
 
 
 def open_stage(core: nn.Module, config: TrainConfig) -> list[PatternCount]:
@@ -35,11 +35,16 @@ def open_stage(core: nn.Module, config: TrainConfig) -> list[PatternCount]:
             found = [path for path in found if path.partition(".")[0] != CONDITIONER]
         taken.update(found)
         layers[pattern] = found
-    if not any(path.startswith(f"{DENOISER}.") for path in taken):
+    if not any(path.startswith(f"{TRANSFORMER}.") for path in taken):
         raise ConfigError(
             "lora.modules", config.patterns, "match no linear layer of the DiT", "Name some, or take another stage."
         )
-    add_adapters(core, sorted(taken), lora.rank, lora.scale_numerator, lora.dropout, config.seed)
+    core.requires_grad_(False)
+    for name in (CONDITIONER, TRANSFORMER):
+        # Part by part: peft asks the part whether its weights are quantised.
+        own = sorted(path.removeprefix(f"{name}.") for path in taken if path.startswith(f"{name}."))
+        if own:
+            add_adapters(core.get_submodule(name), own, lora.rank, lora.scale_numerator, lora.dropout, config.seed)
     counts = [PatternCount(pattern, len(found), _trainable(core, found)) for pattern, found in layers.items() if found]
     if lora.connectors == "full":
         whole = resolve(core, CONDITIONER)[CONDITIONER].requires_grad_(True)

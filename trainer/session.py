@@ -37,6 +37,8 @@ from trainer.validation.held_out import open_held_out
 from trainer.validation.validate import Outcome, Validation
 from unified_model.loading import load_for_inference
 from unified_model.model import UnifiedEditModel
+from unified_model.placement import fetch_for_each_call
+from unified_model.quantisation import Quantisation
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -180,11 +182,8 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
     data = ranks.together(lambda: open_data(config, ranks.world))
     checks = config.validation
     held_out = None if checks is None else ranks.together(lambda: open_held_out(checks))
-    model = ranks.together(lambda: _load_model(config))
-    for part in model.children():
-        # ZeRO 3 cuts the core into pieces from host memory.
-        if part is not model.core or config.engine.zero_stage < 3:
-            part.to(ranks.device)
+    model = ranks.together(lambda: _load_model(config, ranks.device))
+    _place(model, config, ranks.device)
     counts = ranks.together(lambda: open_stage(model.core, config))
     total = sum(parameter.numel() for parameter in model.core.parameters())
     model.tower.eval()
@@ -230,10 +229,24 @@ def _check_room(config: TrainConfig, model: UnifiedEditModel, start: run_folder.
     check_room(run, bytes_needed(size, core * (2 if config.averages else 1), there, coming, kept), size)
 
 
-def _load_model(config: TrainConfig) -> UnifiedEditModel:
+def _place(model: UnifiedEditModel, config: TrainConfig, device: torch.device) -> None:
+    towers = (model.tower, model.text)
+    for part in model.children():
+        # ZeRO 3 cuts the core into pieces from host memory.
+        stays = part is model.core and config.engine.zero_stage == 3
+        if not stays and not (config.frozen.offload_towers and part in towers):
+            part.to(device)
+    if config.frozen.offload_towers:
+        fetch_for_each_call(model.tower, device)
+        for encoder in model.text.children():
+            fetch_for_each_call(encoder, device)
+
+
+def _load_model(config: TrainConfig, device: torch.device) -> UnifiedEditModel:
     transformers_logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()
-    model = load_for_inference(config.model, dtype=DTYPES[config.engine.dtype])
+    quantisation = Quantisation(config.frozen.quantise_vlm, config.frozen.quantise_dit, str(device))
+    model = load_for_inference(config.model, dtype=DTYPES[config.engine.dtype], quantisation=quantisation)
     if model.codec.stride != LATENT_STRIDE:
         raise ConfigError(
             "model",

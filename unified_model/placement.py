@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -19,6 +19,33 @@ each is on the device only while it computes. `blocks`: so do the DiT's blocks, 
 before it computes (diffusers' group offloading)."""
 
 OFFLOADS: tuple[Offload, ...] = ("none", "parts", "blocks")
+
+
+def fetch_for_each_call(module: nn.Module, device: str | torch.device) -> None:
+    """From now on `module`, which lies on the CPU, is on `device` while its `forward` runs only. Quantised parts of it
+    stay where they are."""
+    target = torch.device(device)
+    moving = movable(module, is_quantised)
+
+    def fetch(*arguments: object) -> None:
+        for part in moving:
+            part.to(target)
+
+    def put_back(*arguments: object) -> None:
+        for part in moving:
+            part.to("cpu")
+
+    module.register_forward_pre_hook(fetch)
+    module.register_forward_hook(put_back, always_call=True)
+
+
+def movable(module: nn.Module, stays: Callable[[nn.Module], bool]) -> list[nn.Module]:
+    """The largest parts of `module`, itself maybe, that hold nothing that stays."""
+    if stays(module):
+        return []
+    if not any(stays(part) for part in module.modules()):
+        return [module]
+    return [part for child in module.children() for part in movable(child, stays)]
 
 
 class Placement:
@@ -47,7 +74,7 @@ class Placement:
     @contextmanager
     def using(self, *modules: nn.Module) -> Iterator[None]:
         """In the block the modules are on the device."""
-        moving = [part for module in modules for part in self._moving(module)]
+        moving = [] if self._offload == "none" else [part for one in modules for part in movable(one, self._stays)]
         try:
             for part in moving:
                 part.to(self.device)
@@ -57,14 +84,6 @@ class Placement:
                 part.to("cpu")
             if moving and self.device.type == "cuda":
                 torch.cuda.empty_cache()
-
-    def _moving(self, module: nn.Module) -> list[nn.Module]:
-        """The largest parts of `module`, itself maybe, that wait elsewhere and hold nothing that stays."""
-        if self._offload == "none" or self._stays(module):
-            return []
-        if not any(self._stays(part) for part in module.modules()):
-            return [module]
-        return [part for child in module.children() for part in self._moving(child)]
 
     def _stays(self, module: nn.Module) -> bool:
         """Whether it is quantised, or the DiT where its blocks move by themselves."""

@@ -2,6 +2,7 @@
 
 from trainer.config.data import DataConfig, DatasetConfig, DropConfig
 from trainer.config.engine import EngineConfig
+from trainer.config.frozen import FrozenConfig
 from trainer.config.hardware import HardwareConfig
 from trainer.config.logging import LoggingConfig, WandbConfig
 from trainer.config.lora import LoraConfig
@@ -18,6 +19,7 @@ __all__ = [
     "DropConfig",
     "EmaConfig",
     "EngineConfig",
+    "FrozenConfig",
     "HardwareConfig",
     "LoggingConfig",
     "LoraConfig",

@@ -11,6 +11,7 @@ from schemas.config import Config, parse_config, read_yaml
 from schemas.errors import ConfigError
 from trainer.config.data import DataConfig
 from trainer.config.engine import EngineConfig
+from trainer.config.frozen import FrozenConfig
 from trainer.config.hardware import HardwareConfig
 from trainer.config.logging import LoggingConfig
 from trainer.config.lora import LoraConfig
@@ -34,6 +35,7 @@ FREE_ON_RESUME = (
     "data.workers",
     "data.max_bad_samples",
     "data.max_bad_share",
+    "frozen.offload_towers",
     "engine.zero_stage",
     "engine.offload_optimizer",
     "engine.offload_parameters",
@@ -82,6 +84,8 @@ class TrainConfig(Config):
     """Decides the order of the samples, their noise and their timesteps."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How the parameters are moved."""
+    frozen: FrozenConfig = FrozenConfig()
+    """How the weights that do not train lie in memory."""
     engine: EngineConfig = EngineConfig()
     """How model and optimizer lie in memory."""
     weighting: WeightingConfig = WeightingConfig()
@@ -145,6 +149,16 @@ class TrainConfig(Config):
     def schedule_end(self) -> int:
         """The step at which the learning rate has fallen (without meaning for the constant schedule)."""
         return self.optimizer.schedule_steps or self.steps
+
+    @model_validator(mode="after")
+    def _quantised_beneath_adapters(self) -> TrainConfig:
+        if self.frozen.quantise_dit == "none":
+            return self
+        if not self.adapts or self.lora.export == "merged":
+            raise ValueError("frozen.quantise_dit: needs the stage `lora` and lora.export `adapter`")
+        if self.engine.zero_stage == 3:
+            raise ValueError("frozen.quantise_dit: does not go with engine.zero_stage 3, which cuts weights apart")
+        return self
 
     @property
     def adapts(self) -> bool:
