@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from schemas.errors import InputError
-from unified_model.conditioners import CONDITIONERS, Widths, load_conditioner
+from unified_model.conditioners import CONDITIONERS, QueryConditioner, Widths, load_conditioner
+from unified_model.config import UnifiedModelConfig
 from unified_model.features import EditFeatures
+from unified_model.model import UnifiedEditModel
 
 WIDTHS = Widths(vlm=24, siglip=12, context=16, pooled=8)
 
@@ -42,6 +46,9 @@ def test_a_conditioner_keeps_the_contract(name: str, tmp_path: Path) -> None:
     conditioner = CONDITIONERS[name].fresh(WIDTHS)
     assert conditioner.name == name
     assert conditioner.widths == WIDTHS
+    # A linear layer that begins at zero would hide what it is given.
+    for parameter in conditioner.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
     together = conditioner(features([0, 1, 2]))
     assert together.tokens.shape[::2] == (3, WIDTHS.context)
     assert together.pooled.shape == (3, WIDTHS.pooled)
@@ -50,6 +57,9 @@ def test_a_conditioner_keeps_the_contract(name: str, tmp_path: Path) -> None:
         mask = torch.ones_like(together.tokens[row, :, 0], dtype=torch.bool)
         kept = together.tokens[row][mask if together.mask is None else together.mask[row]]
         assert alone.mask is None
+        assert alone.tokens.shape[1] == conditioner.context_tokens(
+            LENGTHS[row], 4 * sum(one == row for one, _ in IMAGES)
+        )
         torch.testing.assert_close(kept, alone.tokens[0], atol=1e-5, rtol=0)
         torch.testing.assert_close(together.pooled[row], alone.pooled[0], atol=1e-5, rtol=0)
     conditioner.save_pretrained(tmp_path)
@@ -65,3 +75,35 @@ def test_an_unknown_conditioner_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "Elsewhere"}))
     with pytest.raises(InputError, match="Elsewhere"):
         load_conditioner(tmp_path)
+
+
+def test_queries_give_a_context_of_fixed_length_that_begins_at_the_remembered_vector() -> None:
+    torch.manual_seed(0)
+    conditioner = QueryConditioner.fresh(WIDTHS, layers=2, query_count=6)
+    conditioner.remember_pooled(torch.arange(WIDTHS.pooled))
+    made = conditioner(features([0, 1, 2]))
+    assert made.tokens.shape == (3, 6, WIDTHS.context)
+    assert made.mask is None
+    assert torch.equal(made.pooled, torch.arange(WIDTHS.pooled).float().expand(3, -1))
+    # Each of the two images of a row is read as the one that it is.
+    given = features([1])
+    turned = replace(given, siglip_tokens=given.siglip_tokens.flip(0))
+    assert not torch.allclose(conditioner(given).tokens, conditioner(turned).tokens, atol=1e-6)
+
+
+def test_queries_join_a_whole_model_and_train(tiny_folder: Path) -> None:
+    places = {part: str(tiny_folder / part) for part in ("vlm", "siglip", "transformer", "vae")}
+    model = UnifiedEditModel.from_components(
+        UnifiedModelConfig(**places, conditioner_kind="queries", max_pixels=112 * 112)
+    )
+    inputs = model.processor(["Make it red", None], [[np.zeros((48, 48, 3), np.uint8)], []])
+    velocity = model.core(torch.randn(2, 16, 4, 4), torch.full((2,), 0.5), model.features(inputs))
+    velocity.square().mean().backward()
+    assert [name for name, value in model.core.conditioner.named_parameters() if value.grad is None] == []
+
+
+def test_queries_at_release_size() -> None:
+    with torch.device("meta"):
+        conditioner = QueryConditioner.fresh(Widths(vlm=3584, siglip=1152, context=4096, pooled=768))
+    assert round(sum(value.numel() for value in conditioner.parameters()) / 1e9, 1) == 0.3
+    assert conditioner.blocks[0].heads == 32

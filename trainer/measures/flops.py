@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from trainer.measures.flux_flops import FluxWork, flux_work
 from trainer.measures.tower_flops import encoder_flops, language_flops, siglip_flops, text_flops, vision_flops
 from trainer.measures.work import Work, linear_work, trains
+from unified_model.conditioners import Conditioner
 from unified_model.skeleton import Skeleton
 
 
@@ -89,8 +90,9 @@ class StepFlops:
         self._encoder: dict[tuple[int, int], float] = {}
 
     def context_tokens(self, row: Row) -> int:
-        """Tokens of a sample's conditioning."""
-        return row.prompt_tokens + len(row.grids) * self.siglip_tokens + self.t5_tokens
+        """Tokens of a sample's conditioning, T5's among them."""
+        conditioner = self._model.core.conditioner
+        return conditioner.context_tokens(row.prompt_tokens, len(row.grids) * self.siglip_tokens) + self.t5_tokens
 
     def image_tokens(self, row: Row) -> int:
         """Tokens of a sample's image sequence in the DiT, with those of reference latents."""
@@ -115,7 +117,7 @@ class StepFlops:
             siglip=Work(self._siglip * len(row.grids)),
             vae=Work(sum(self._encode(*picture) for picture in row.pictures)),
             text=Work(self._text),
-            conditioner=self._conditioner(prompt, len(row.grids) * self.siglip_tokens, context - self.t5_tokens),
+            conditioner=self._conditioner(prompt, len(row.grids) * self.siglip_tokens),
             denoiser=self._flux(self.image_tokens(row), context),
         )
 
@@ -138,19 +140,21 @@ class StepFlops:
 
 @dataclass(frozen=True)
 class _ConditionerWork:
-    """Work of the conditioner for each token of the prompt, of SigLIP, and of the merged context."""
+    """Work of the conditioner's linear layers for each token of the prompt, of SigLIP, and of both brought together."""
 
+    conditioner: Conditioner
     prompt: Work
     image: Work
-    context: Work
+    stream: Work
 
     @classmethod
     def of(cls, model: Skeleton) -> _ConditionerWork:
         conditioner = model.core.conditioner
-        work = {"prompt": Work(), "image": Work(), "context": Work()}
+        work = {"prompt": Work(), "image": Work(), "stream": Work()}
         for name, child in conditioner.named_children():
-            work[conditioner.sees.get(name, "context")] += linear_work(child, input_grad=False)
-        return cls(**work)
+            work[conditioner.sees.get(name, "stream")] += linear_work(child, input_grad=False)
+        return cls(conditioner, **work)
 
-    def __call__(self, prompt: int, images: int, context: int) -> Work:
-        return self.prompt * prompt + self.image * images + self.context * context
+    def __call__(self, prompt: int, images: int) -> Work:
+        stream = self.conditioner.stream_tokens(prompt, images)
+        return self.prompt * prompt + self.image * images + self.stream * stream

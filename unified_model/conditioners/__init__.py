@@ -11,10 +11,11 @@ from schemas.errors import InputError
 from unified_model.components import locate
 from unified_model.conditioners.base import Conditioner, Widths
 from unified_model.conditioners.mlp import MlpConditioner
+from unified_model.conditioners.queries import QueryConditioner
 
-__all__ = ["CONDITIONERS", "Conditioner", "MlpConditioner", "Widths", "load_conditioner"]
+__all__ = ["CONDITIONERS", "Conditioner", "MlpConditioner", "QueryConditioner", "Widths", "load_conditioner"]
 
-CONDITIONERS: dict[str, type[Conditioner]] = {MlpConditioner.name: MlpConditioner}
+CONDITIONERS: dict[str, type[Conditioner]] = {cls.name: cls for cls in (MlpConditioner, QueryConditioner)}
 """Name -> class."""
 
 

@@ -33,9 +33,9 @@ class Conditioner(ModelMixin, ConfigMixin, ABC):
     """
 
     name: ClassVar[str]
-    sees: ClassVar[Mapping[str, Literal["prompt", "image", "context"]]] = MappingProxyType({})
+    sees: ClassVar[Mapping[str, Literal["prompt", "image"]]] = MappingProxyType({})
     """Child module -> the tokens it is run over, for the count of FLOPs: the prompt's, the images' (SigLIP's), or,
-    where nothing is said, all of the context."""
+    where nothing is said, `stream_tokens`."""
     config_name = "config.json"
     pooled: Tensor
     """(D of the denoiser's pooled projection), a buffer: what stands for CLIP's vector where there is no CLIP."""
@@ -54,6 +54,14 @@ class Conditioner(ModelMixin, ConfigMixin, ABC):
     @abstractmethod
     def widths(self) -> Widths:
         """The widths it was made for."""
+
+    def context_tokens(self, prompt: int, image: int) -> int:
+        """Tokens that it makes of a row with so many of the prompt and of SigLIP's; all of them, if not overridden."""
+        return prompt + image
+
+    def stream_tokens(self, prompt: int, image: int) -> int:
+        """Tokens of a row inside it, after both kinds were brought together, for the count of FLOPs."""
+        return self.context_tokens(prompt, image)
 
     @abstractmethod
     def forward(self, features: EditFeatures) -> Conditioning:
