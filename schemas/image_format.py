@@ -27,8 +27,9 @@ class ImageFormat:
     signature: re.Pattern[bytes]
 
 
+JPEG = ImageFormat("JPEG", "jpg", re.compile(rb"\xff\xd8\xff"))
 FORMATS: tuple[ImageFormat, ...] = (
-    ImageFormat("JPEG", "jpg", re.compile(rb"\xff\xd8\xff")),
+    JPEG,
     ImageFormat("PNG", "png", re.compile(re.escape(_PNG_SIGNATURE))),
     ImageFormat("WEBP", "webp", re.compile(rb"RIFF....WEBP", re.DOTALL)),
     ImageFormat("GIF", "gif", re.compile(rb"GIF8[79]a")),
