@@ -20,7 +20,6 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from schemas.errors import RowRejected
 from schemas.image_colour import DepthUnknownError, to_srgb
 from schemas.image_format import ImageFormat, is_cut_off, png_ends_with_text, sniff_format
-from schemas.image_plain import decode_plain, plain_image
 from schemas.masks import EDITED
 
 DEFAULT_MAX_PIXELS = 64_000_000
@@ -79,11 +78,6 @@ def decode_image(
     Raises:
         RowRejected: `image_empty`, `image_format_unknown`, `image_truncated`, `image_too_large`, `image_corrupt`.
     """
-    plain = plain_image(data) if data else None
-    if data and plain is not None and plain.width * plain.height <= max_pixels:
-        pixels = decode_plain(data, plain, reduction)
-        if pixels is not None:
-            return pixels
     with _opened(data, max_pixels) as (image, known):
         if reduction > 1 and known.pillow == "JPEG":
             image.draft(None, (max(1, image.width // reduction), max(1, image.height // reduction)))
@@ -106,9 +100,6 @@ def image_size(data: bytes | None, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> t
     Raises:
         RowRejected: as `decode_image`, as far as the header tells.
     """
-    plain = plain_image(data) if data else None
-    if plain is not None and plain.width * plain.height <= max_pixels:
-        return plain.width, plain.height
     with _opened(data, max_pixels) as (image, known):
         width, height = image.size
         # A TIFF whose orientation is a tag of its own already says its upright size.

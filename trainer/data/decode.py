@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RowRejected
-from schemas.images import decode_image, decode_mask, image_size
+from schemas.images import decode_mask
 from schemas.masks import LATENT_STRIDE, MaskStatus
 from trainer.data.buckets import Bucket
 from trainer.data.geometry import (
@@ -24,6 +24,7 @@ from trainer.data.geometry import (
     reduction_of,
 )
 from trainer.data.members import EncodedSample
+from trainer.data.plain_images import decoded, size_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def decode(encoded: EncodedSample, bucket: Bucket, with_references: bool = True,
         RowRejected: an image cannot be decoded; the mask has another size than the target; the crop cuts the whole
             edit away.
     """
-    width, height = image_size(encoded.target)
+    width, height = size_of(encoded.target)
     mask = _mask(encoded, width, height)
     reduction = reduction_of(width, height, bucket.width, bucket.height)
     crop = choose_crop(mask, bucket.width, bucket.height, reduction)
@@ -90,8 +91,8 @@ def _mask(encoded: EncodedSample, width: int, height: int) -> Mask:
 
 def _image(data: bytes, crop: Crop, reduction: Reduction, out: Image | None) -> Image:
     """An image under the crop, decoded at a lower resolution where that costs nothing of the result."""
-    if reduction > 1 and image_size(data) == (crop.width, crop.height):
-        pixels = decode_image(data, reduction=reduction)
+    if reduction > 1 and size_of(data) == (crop.width, crop.height):
+        pixels = decoded(data, reduction)
         is_reduced = pixels.shape[:2] != (crop.height, crop.width)
         return apply_to_image(pixels, reduced(crop, reduction) if is_reduced else crop, out)
-    return apply_to_image(decode_image(data), crop, out)
+    return apply_to_image(decoded(data), crop, out)

@@ -1,8 +1,8 @@
-"""The common case of an image, decoded without detours: a JPEG or PNG of 8 bits a colour that is upright, has no colour
-profile and no transparency.
+"""Decoding for training: `schemas.images` with a shorter way for the common case, a JPEG or PNG of 8 bits a colour that
+is upright, has no colour profile and no transparency.
 
-Its pixels are those that `schemas.images.decode_image` gives in any case. What is special in any way, or damaged, is
-left to Pillow: it takes no shortcut, and its errors tell what is wrong.
+Its pixels are those that `schemas.images.decode_image` gives. What is special in any way, or damaged, is left to that:
+its errors tell what is wrong.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from schemas.image_format import JPEG, is_cut_off
+from schemas.images import DEFAULT_MAX_PIXELS, decode_image, image_size
+from trainer.data.geometry import Reduction
 
 _ORIENTATION = 0x0112
 _JPEG_SIZES = frozenset({0xC0, 0xC1, 0xC2})
@@ -37,6 +39,24 @@ class PlainImage:
     is_jpeg: bool
 
 
+def decoded(data: bytes, reduction: Reduction = 1) -> npt.NDArray[np.uint8]:
+    """As `schemas.images.decode_image`."""
+    plain = plain_image(data)
+    if plain is not None and plain.width * plain.height <= DEFAULT_MAX_PIXELS:
+        pixels = decode_plain(data, plain, reduction)
+        if pixels is not None:
+            return pixels
+    return decode_image(data, reduction=reduction)
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """As `schemas.images.image_size`."""
+    plain = plain_image(data)
+    if plain is not None and plain.width * plain.height <= DEFAULT_MAX_PIXELS:
+        return plain.width, plain.height
+    return image_size(data)
+
+
 def plain_image(data: bytes) -> PlainImage | None:
     """The size of a plain image, or None for anything else. Reads headers only."""
     if data.startswith(b"\xff\xd8\xff"):
@@ -46,7 +66,7 @@ def plain_image(data: bytes) -> PlainImage | None:
     return None
 
 
-def decode_plain(data: bytes, image: PlainImage, reduction: int = 1) -> npt.NDArray[np.uint8] | None:
+def decode_plain(data: bytes, image: PlainImage, reduction: Reduction = 1) -> npt.NDArray[np.uint8] | None:
     """The pixels of a plain image, or None where they cannot be decoded after all.
 
     Args:
@@ -56,16 +76,16 @@ def decode_plain(data: bytes, image: PlainImage, reduction: int = 1) -> npt.NDAr
     Returns:
         (H, W, 3) uint8 RGB, C-contiguous and writable.
     """
-    reduction = reduction if image.is_jpeg else 1
-    flags = _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    factor = reduction if image.is_jpeg else 1
+    flags = _REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error:
         return None
-    expected = (-(-image.height // reduction), -(-image.width // reduction), 3)
+    expected = (-(-image.height // factor), -(-image.width // factor), 3)
     if pixels is None or pixels.shape != expected or pixels.dtype != np.uint8:
         return None
-    if reduction > 1:
+    if factor > 1:
         # These flags know no other order of the colours.
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
     return np.asarray(pixels, dtype=np.uint8)
