@@ -14,10 +14,13 @@ from torch import nn
 from training_data import config_for
 
 from schemas.errors import ConfigError
+from trainer.adapters import open_stage
+from trainer.measures.frozen_bytes import frozen_core_bytes, tower_bytes
 from trainer.train import train
 from unified_model import assembly
 from unified_model.pipeline import UnifiedEditPipeline
 from unified_model.quantisation import DIT_IN_FULL, Quantisation, is_quantised
+from unified_model.skeleton import release_skeleton
 
 
 def losses(run: Path) -> list[float]:
@@ -106,3 +109,17 @@ def test_adapters_train_on_a_quantised_dit(tiny_model: Path, shards: Path, tmp_p
 def test_a_quantised_dit_is_for_adapters_only(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"frozen\.quantise_dit"):
         config_for(Path("x"), Path("x"), Path("x"), frozen={"quantise_dit": "4bit"}, **changes)
+
+
+def test_a_plan_counts_frozen_weights_as_they_are_stored() -> None:
+    skeleton = release_skeleton(torch.bfloat16)
+    config = config_for(
+        Path("x"), Path("x"), Path("x"), stage="lora", frozen={"quantise_vlm": "4bit", "quantise_dit": "4bit"}
+    )
+    open_stage(skeleton.core, config)
+    plain = config_for(Path("x"), Path("x"), Path("x"), stage="lora")
+    frozen = sum(value.numel() for value in skeleton.core.parameters() if not value.requires_grad)
+    assert frozen_core_bytes(skeleton, plain) == 2 * frozen
+    assert frozen_core_bytes(skeleton, config) == pytest.approx(6.11 * 2**30, rel=0.01)
+    assert tower_bytes(skeleton, plain)["VLM"] == 2 * 8_292_166_656
+    assert tower_bytes(skeleton, config)["VLM"] == pytest.approx(5.49 * 2**30, rel=0.01)

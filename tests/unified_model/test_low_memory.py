@@ -13,10 +13,12 @@ from torch import nn
 
 from schemas.errors import ConfigError, InputError
 from unified_model import assembly, extras
+from unified_model.footprint import VLM_IN_FULL, edit_footprint, stored_bytes
 from unified_model.model import UnifiedEditModel
 from unified_model.pipeline import UnifiedEditPipeline
 from unified_model.placement import Offload, Placement, movable
 from unified_model.quantisation import Quantisation, is_quantised
+from unified_model.skeleton import release_skeleton
 
 PICTURE = np.arange(64 * 48 * 3, dtype=np.uint8).reshape(64, 48, 3)
 
@@ -98,3 +100,32 @@ def test_what_cannot_be_is_told_before_anything_is_loaded(tiny_folder: Path, mon
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "bitsandbytes" else util.find_spec(name))
     with pytest.raises(InputError, match=r"\[low-memory\]"):
         UnifiedEditPipeline.from_pretrained(tiny_folder, quantise_vlm="4bit")
+
+
+def test_the_bytes_told_are_those_of_the_weights(tiny: UnifiedEditModel, tiny_folder: Path) -> None:
+    def held(module: nn.Module) -> int:
+        return sum(value.numel() * value.element_size() for value in module.parameters())
+
+    whole = held(tiny.tower) + held(tiny.core) + held(tiny.codec)
+    pooled = tiny.core.conditioner.pooled.numel() * 4
+    assert edit_footprint(tiny).peak == whole
+    parts = edit_footprint(tiny, "parts")
+    assert parts.stays == 0 and parts.peak == max(held(tiny.tower), held(tiny.core.denoiser)) > pooled
+    blocks = edit_footprint(tiny, "blocks").moments["DiT"]
+    assert held(tiny.core.denoiser.transformer.transformer_blocks) < blocks < held(tiny.core.denoiser)
+    pytest.importorskip("bitsandbytes")
+    model = UnifiedEditModel.from_pretrained(tiny_folder, quantisation=Quantisation("8bit"))
+    assert stored_bytes(tiny.tower.vlm, "8bit", VLM_IN_FULL) == held(model.tower.vlm)
+    assert edit_footprint(tiny, "parts", "8bit", "8bit").stays > held(model.tower.vlm)
+
+
+def test_release_size_fits_where_the_manual_says() -> None:
+    """GiB of weights in bf16, as docs/editing.md has them."""
+    skeleton = release_skeleton(torch.bfloat16)
+
+    def gib(*options: Any) -> float:
+        return round(edit_footprint(skeleton, *options).peak / 2**30, 1)
+
+    assert [gib(), gib("parts"), gib("blocks"), gib("blocks", "4bit"), gib("none", "4bit", "4bit")] == [
+        38.9, 22.2, 16.2, 6.9, 12.6
+    ]  # fmt: skip

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from trainer.config import TrainConfig
 from trainer.measures.flops import Row
+from trainer.measures.frozen_bytes import frozen_core_bytes, tower_bytes
 from trainer.measures.rehearsal import GradientStore, Rehearsal, rehearse
 from unified_model.skeleton import Skeleton
 
@@ -123,12 +124,13 @@ def estimate_memory(
     resident, host = _resident(config, skeleton, sizes, bucket)
     gathered = _gathered(config, sizes)
     again = _kept_gradients(config, sizes) if config.gradient_accumulation > 1 and config.engine.zero_stage < 3 else 0
+    called = sum(tower_bytes(skeleton, config).values()) if config.frozen.offload_towers else 0
     passes = rehearsal.peak + again + gathered + (bucket if config.engine.zero_stage in (1, 2) else 0)
     phases = (
         Item("forward and backward", passes, _passes_note(rehearsal, again, gathered)),
         Item("optimizer step", _step(config, sizes), "gradients as the optimizer takes them"),
         Item("encoding the target", rehearsal.encode, "the VAE"),
-        Item("reading the prompt", _towers_work(skeleton, rows, sizes.element), "VLM and SigLIP"),
+        Item("reading the prompt", _towers_work(skeleton, rows, sizes.element) + called, "VLM and SigLIP"),
     )
     overhead = 0
     if on_gpu:
@@ -142,8 +144,9 @@ def _resident(config: TrainConfig, skeleton: Skeleton, sizes: Sizes, bucket: int
     engine, parts = config.engine, sizes.ranks if config.engine.zero_stage == 3 else 1
     sharded = sizes.own if engine.zero_stage > 0 else sizes.trainable
     bits = f"{8 * sizes.element} bit"
+    beneath = bits if config.frozen.quantise_dit == "none" else config.frozen.quantise_dit
     weights = [
-        Item("core, frozen", sizes.frozen * sizes.element // parts, _count(sizes.frozen, bits, parts)),
+        Item("core, frozen", frozen_core_bytes(skeleton, config) // parts, _count(sizes.frozen, beneath, parts)),
         Item("core, trainable", sizes.trainable * sizes.element // parts, _count(sizes.trainable, bits, parts)),
     ]
     split = sizes.ranks if engine.zero_stage > 0 else 1
@@ -151,8 +154,7 @@ def _resident(config: TrainConfig, skeleton: Skeleton, sizes: Sizes, bucket: int
     state = [Item("master weights", sharded * MASTER_BYTES, _count(sizes.trainable, "32 bit", split))] * has_master
     moments = MOMENT_BYTES[config.optimizer.name]
     state.append(Item("optimizer state", sharded * moments, f"{config.optimizer.name}, {moments} bytes each"))
-    resident = _towers(skeleton)
-    host: list[Item] = []
+    resident, host = _towers(skeleton, config)
     (host if engine.offload_parameters else resident).extend(weights)
     (host if engine.offload_optimizer else resident).extend(state)
     if config.averages:
@@ -164,20 +166,17 @@ def _resident(config: TrainConfig, skeleton: Skeleton, sizes: Sizes, bucket: int
     return resident, host
 
 
-def _towers(skeleton: Skeleton) -> list[Item]:
-    held = [
-        ("VLM", skeleton.tower.vlm),
-        ("SigLIP", skeleton.tower.siglip),
-        ("VAE", skeleton.codec),
-        ("CLIP and T5", skeleton.text),
+def _towers(skeleton: Skeleton, config: TrainConfig) -> tuple[list[Item], list[Item]]:
+    """On the device, and in the machine's memory."""
+    parts = {"VLM": skeleton.tower.vlm, "SigLIP": skeleton.tower.siglip, "CLIP and T5": skeleton.text}
+    towers = [
+        Item(name, size, f"{_short(sum(value.numel() for value in parts[name].parameters()))}, frozen")
+        for name, size in tower_bytes(skeleton, config).items()
+        if size
     ]
-    items = []
-    for name, module in held:
-        elements = sum(value.numel() for value in module.parameters())
-        size = sum(value.numel() * value.element_size() for value in module.parameters())
-        if elements:
-            items.append(Item(name, size, f"{_short(elements)}, frozen"))
-    return items
+    vae = sum(value.numel() * value.element_size() for value in skeleton.codec.parameters())
+    codec = Item("VAE", vae, f"{_short(sum(value.numel() for value in skeleton.codec.parameters()))}, frozen")
+    return ([codec], towers) if config.frozen.offload_towers else ([*towers, codec], [])
 
 
 def _store(config: TrainConfig, sizes: Sizes) -> GradientStore | None:
