@@ -9,11 +9,12 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransf
 from torch import nn
 from transformers import (
     AutoImageProcessor,
-    AutoTokenizer,
     CLIPTextModel,
+    CLIPTokenizer,
     Qwen2_5_VLForConditionalGeneration,
     SiglipVisionModel,
     T5EncoderModel,
+    T5Tokenizer,
 )
 
 from schemas.errors import ConfigError
@@ -109,8 +110,8 @@ def _conditioner(config: UnifiedModelConfig, widths: Widths, dtype: torch.dtype)
 
 
 def _text_tokenizers(config: UnifiedModelConfig) -> TextTokenizers:
-    clip = load_component(AutoTokenizer, config.clip_tokenizer or config.clip) if config.clip else None
-    t5 = load_component(AutoTokenizer, config.t5_tokenizer or config.t5) if config.t5 else None
+    clip = load_component(CLIPTokenizer, config.clip_tokenizer or config.clip) if config.clip else None
+    t5 = load_component(T5Tokenizer, config.t5_tokenizer or config.t5) if config.t5 else None
     return TextTokenizers(clip, t5, config.t5_length)
 
 

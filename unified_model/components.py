@@ -55,14 +55,22 @@ def part_of(source: str, name: str) -> str:
     return str(folder / name)
 
 
-def load_component(component: Any, source: str | Path, **keywords: Any) -> Any:
+def load_component(component: Any, source: str | Path | Located, **keywords: Any) -> Any:
     """`component.from_pretrained` of what stands at `source`.
 
     Raises:
-        InputError: neither a folder nor a hub name.
+        InputError: neither a folder nor a hub name, or the library finds no such component there.
     """
-    found = locate(source)
-    return component.from_pretrained(found.name, **found.subfolder, **keywords)
+    found = source if isinstance(source, Located) else locate(source)
+    try:
+        return component.from_pretrained(found.name, **found.subfolder, **keywords)
+    except OSError as error:
+        raise InputError(
+            "model component",
+            "/".join((found.name, *found.subfolder.values())),
+            f"cannot be loaded as {component.__name__} ({error})",
+            "Check the name, and for a hub name the network and your access to it.",
+        ) from error
 
 
 def save_tokenizer(tokenizer: Any, folder: str | Path) -> None:

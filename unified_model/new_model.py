@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from transformers import AutoTokenizer, CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from schemas.config import Config
 from unified_model.components import load_component, part_of
@@ -88,6 +88,6 @@ def build_new_model(config: NewModelConfig) -> UnifiedEditModel:
     model = UnifiedEditModel.from_components(places, DTYPES[config.dtype])
     load_connectors(model.core.conditioner, config.connector_weights)
     clip = model.text.clip or load_component(CLIPTextModel, clip_place, dtype=DTYPES[config.dtype])
-    tokenizer = model.processor.text.clip or load_component(AutoTokenizer, tokenizer_place)
+    tokenizer = model.processor.text.clip or load_component(CLIPTokenizer, tokenizer_place)
     model.core.conditioner.remember_pooled(empty_pooled(clip, tokenizer))
     return model

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLProcessor
 from transformers.processing_utils import ProcessorMixin
 
-from unified_model.components import Located, locate, save_tokenizer
+from unified_model.components import Located, load_component, save_tokenizer
 
 
 class ImageVLProcessor(Qwen2_5_VLProcessor):
@@ -36,15 +36,14 @@ def load_vlm_processor(
     Args:
         min_pixels, max_pixels: bounds of an image's area after the resize, in pixels; None keeps those saved.
     """
-    found = source if isinstance(source, Located) else locate(source)
-    image_processor = AutoImageProcessor.from_pretrained(found.name, backend="pil", **found.subfolder)
+    image_processor = load_component(AutoImageProcessor, source, backend="pil")
     size = dict(image_processor.size)
     if min_pixels is not None:
         size["shortest_edge"] = min_pixels
     if max_pixels is not None:
         size["longest_edge"] = max_pixels
     image_processor.size = size
-    tokenizer = AutoTokenizer.from_pretrained(found.name, **found.subfolder)
+    tokenizer = load_component(AutoTokenizer, source)
     return ImageVLProcessor(image_processor, tokenizer)
 
 

@@ -12,10 +12,11 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
-    AutoTokenizer,
     CLIPTextModel,
+    CLIPTokenizer,
     SiglipVisionModel,
     T5EncoderModel,
+    T5Tokenizer,
 )
 
 from schemas.errors import ConfigError
@@ -86,14 +87,14 @@ def write_surroundings(around: Surroundings, folder: Path, conditioner: MlpCondi
         folder / "scheduler"
     )
     clip = load_component(CLIPTextModel, part_of(around.flux, "text_encoder"), dtype=dtype)
-    clip_tokenizer = load_component(AutoTokenizer, part_of(around.flux, "tokenizer"))
+    clip_tokenizer = load_component(CLIPTokenizer, part_of(around.flux, "tokenizer"))
     conditioner.remember_pooled(empty_pooled(clip, clip_tokenizer))
     nn.Module.to(conditioner, dtype)
     conditioner.save_pretrained(folder / "conditioner")
     if around.text_encoders:
         _save_encoder(clip, clip_tokenizer, folder / "clip")
         t5 = load_component(T5EncoderModel, part_of(around.flux, "text_encoder_2"), dtype=dtype)
-        _save_encoder(t5, load_component(AutoTokenizer, part_of(around.flux, "tokenizer_2")), folder / "t5")
+        _save_encoder(t5, load_component(T5Tokenizer, part_of(around.flux, "tokenizer_2")), folder / "t5")
 
 
 def _save_encoder(encoder: Any, tokenizer: Any, folder: Path) -> None:
