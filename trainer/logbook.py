@@ -19,7 +19,7 @@ from trainer.distributed import Ranks
 from trainer.reporting.boards import Board, open_boards
 from trainer.reporting.progress import TrainingProgress
 from trainer.reporting.run_report import RunFacts, write_run_report
-from trainer.reporting.scalars import scalars
+from trainer.reporting.scalars import scalars, validation_name
 from trainer.run_folder import LOG, SKIPPED, VALIDATION_LOG
 from trainer.stages import PatternCount
 from trainer.validation.bins import AREA_BINS
@@ -110,8 +110,8 @@ class Logbook:
         strips = write(outcome, held_out, self._run, step)
         append_line(self._run / VALIDATION_LOG, {"step": step, "seconds": round(seconds, 3), **outcome.figures})
         for board in self._boards:
-            board.scalars(step, {f"validation/{name}": value for name, value in outcome.figures.items()})
-            board.pictures(step, {f"validation/{name}": picture for name, picture in strips.items()})
+            board.scalars(step, {validation_name(name): value for name, value in outcome.figures.items()})
+            board.pictures(step, {f"edits/{name}": picture for name, picture in strips.items()})
         self.say(f"validation at step {step:,} ({seconds:.1f} s)")
         for line in headlines(outcome.figures):
             self.say(line)

@@ -28,7 +28,8 @@ def train(
     """Train an editing model on packed shards, with a loss that weighs the edited region.
 
     Reads a model folder and packed folders (`editmill pack`). Writes a run folder: `log.jsonl` (one line a step),
-    `tensorboard/`, `checkpoints/`, `skipped.jsonl` (samples that could not be used), and at the end `export/`, which
+    `tensorboard/`, `checkpoints/`, `skipped.jsonl` (samples that could not be used), where the config asks for it
+    `validation/` (held-out losses and edited strips), and at the end `report.html` and `export/`, which
     `editmill edit --checkpoint` takes.
 
     Killed at any moment and started again, it goes on from the last complete checkpoint with the same losses. SIGTERM

@@ -79,7 +79,7 @@ def test_weights_and_biases_offline_has_every_step_and_the_held_out_figures(
     history = told_offline(tmp_path / "run")
     assert [line["step"] for line in history if "loss/loss" in line] == [1, 2, 3]
     assert [line["step"] for line in history if "validation/raw/loss" in line] == [2, 3]
-    assert any(key.startswith("validation/00-") for line in history for key in line)
+    assert any(key.startswith("edits/00-") for line in history for key in line)
     assert train(changed(config, steps=1), restart=True).finished
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from trainer.reporting.progress import Standing, TrainingProgress, duration, live_lines, plain_line
-from trainer.reporting.scalars import OTHER, scalar_name, scalars
+from trainer.reporting.scalars import OTHER, scalar_name, scalars, validation_name
 
 RECORD = {
     "step": 12345,
@@ -80,3 +80,10 @@ def test_numbers_become_scalars_and_nothing_else() -> None:
     record = {"step": 3, "loss": 1, "mfu": None, "keys": "ab", "flag": True, "share_status": {"ok": 0.75, "name": "x"}}
     assert scalars(record) == {"loss/loss": 1.0, "weighting/share_status/ok": 0.75}
     assert scalar_name("something_new") == f"{OTHER}/something_new"
+
+
+def test_held_out_figures_by_noise_level_and_by_area_have_groups_of_their_own() -> None:
+    assert validation_name("raw/loss") == "validation/raw/loss"
+    assert validation_name("ema/loss_inside") == "validation/ema/loss_inside"
+    assert validation_name("raw/loss_t0.3") == "validation_noise/raw/loss_t0.3"
+    assert validation_name("raw/loss_outside_over_20") == "validation_area/raw/loss_outside_over_20"

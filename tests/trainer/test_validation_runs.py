@@ -46,6 +46,7 @@ def lines(config: TrainConfig, name: str = "log.jsonl") -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("engine", [
     {"zero_stage": 0}, {"zero_stage": 1}, {"zero_stage": 2, "dtype": "bfloat16"}, {"zero_stage": 3},
+    {"zero_stage": 1, "compile": "eager"},
 ])  # fmt: skip
 def test_training_does_not_notice_validation(
     tiny_model: Path, shards: Path, held_out: Path, tmp_path: Path, engine: dict[str, Any]
@@ -93,8 +94,8 @@ def test_a_validation_is_written_and_repeats_after_a_death(
     edits = [json.loads(line) for line in (folder / "edits.jsonl").read_text().splitlines()]
     assert [edit["weights"] for edit in edits] == ["raw", "ema"] * 2
     board = EventAccumulator(str(Path(whole.output) / "tensorboard")).Reload()
-    assert [event.step for event in board.Scalars("validation/ema/loss_inside_under_1")] == [1, 2, 3, 4]
-    assert len([tag for tag in board.Tags()["images"] if tag.startswith("validation/")]) == 2
+    assert [event.step for event in board.Scalars("validation_area/ema/loss_inside_under_1")] == [1, 2, 3, 4]
+    assert len([tag for tag in board.Tags()["images"] if tag.startswith("edits/")]) == 2
 
 
 def test_without_an_average_the_raw_weights_alone_are_validated(

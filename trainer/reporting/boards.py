@@ -104,8 +104,9 @@ class WeightsAndBiases:
             self._run.log({"step": step, **{name: self._wandb.Image(image) for name, image in pictures.items()}})
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send what is left, and wait until the last of it is written: `finish` alone comes back before."""
         self._run.finish()
+        self._wandb.teardown()
 
 
 def check_boards(config: TrainConfig) -> None:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from trainer.validation.bins import AREA_BINS
+
 GROUPS: dict[str, str] = {
     "loss": r"loss(_.*)?",
     "weighting": r"(mean_)?weight.*|share_.*|.*_share|status_.*|statuses_.*",
@@ -36,6 +38,16 @@ def scalars(record: Mapping[str, Any]) -> dict[str, float]:
         elif key != "step" and _is_number(value):
             found[scalar_name(key)] = float(value)
     return found
+
+
+def validation_name(figure: str) -> str:
+    """`group/figure` of a figure of a validation: those by noise level and by edited area, which are many, have
+    groups of their own."""
+    name = figure.rpartition("/")[2]
+    if re.fullmatch(r"loss_t[0-9.]+", name):
+        return f"validation_noise/{figure}"
+    by_area = any(name.endswith(f"_{area}") for area in AREA_BINS)
+    return f"validation_area/{figure}" if by_area else f"validation/{figure}"
 
 
 def _is_number(value: Any) -> bool:
