@@ -7,6 +7,7 @@ import shutil
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 
 import torch
 from safetensors import safe_open
@@ -18,6 +19,7 @@ from unified_model.card import CORE_PARTS, OPTIONAL_PARTS, ModelCard, read_card,
 from unified_model.checkpoint import Lineage, Weights, checkpoint_folder, lineage_of
 from unified_model.components import forget_origin, load_component
 from unified_model.conditioners import MlpConditioner
+from unified_model.prompt import PROMPTS
 
 README = "README.md"
 _LOADERS = {"clip": "transformers.CLIPTextModel", "t5": "transformers.T5EncoderModel"}
@@ -49,7 +51,12 @@ def export_model(
         raise InputError("output", str(output), "is there already", "Name a new or empty folder.")
     whole = read_card(origin.whole)
     own = read_card(folder)
-    card = ModelCard(parts=whole.parts, takes_reference_latents=own.takes_reference_latents, t5_length=whole.t5_length)
+    card = ModelCard(
+        parts=whole.parts,
+        takes_reference_latents=own.takes_reference_latents,
+        t5_length=whole.t5_length,
+        prompt_version=own.prompt_version,
+    )
     aside = final.with_name(f".{final.name}.partial")
     with writing(final):
         shutil.rmtree(aside, ignore_errors=True)
@@ -104,6 +111,9 @@ def _readme(folder: Path, card: ModelCard, source: Path) -> str:
     # The example's connectors are those of this class; another one's would be connected otherwise.
     if kind == MlpConditioner.__name__:
         example = files("unified_model").joinpath("export_example.py.txt").read_text(encoding="utf-8")
+        layout = PROMPTS[card.prompt_version]
+        values = {"system": layout.system, "separator": layout.separator, "version": card.prompt_version}
+        example = Template(example).substitute({name: repr(value) for name, value in values.items()})
         use = f"\n## Editing an image with it\n\n```python\n{example}```\n"
     template = files("unified_model").joinpath("export_readme.md").read_text(encoding="utf-8")
     return template.format(

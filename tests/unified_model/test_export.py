@@ -46,12 +46,14 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("takes_reference_latents", [False, True])
+@pytest.mark.parametrize(("takes_reference_latents", "prompt_version"), [(False, 1), (True, 2)])
 def test_the_readme_edits_without_editmill(
-    tiny_folder: Path, tmp_path: Path, pictures: list[Path], takes_reference_latents: bool
+    tiny_folder: Path, tmp_path: Path, pictures: list[Path], takes_reference_latents: bool, prompt_version: int
 ) -> None:
     model = UnifiedEditModel.from_pretrained(tiny_folder)
     model.takes_reference_latents = takes_reference_latents
+    model.processor.prompt_version = prompt_version
+    model.save_pretrained(tmp_path / "base")
     model.save_core(tmp_path / "run" / "raw")
     result = CliRunner().invoke(app, ["export", str(tmp_path / "run"), "--output", str(tmp_path / "model")])
     assert result.exit_code == 0, result.output
