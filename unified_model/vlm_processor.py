@@ -6,13 +6,18 @@ machine, so that a model sees the same pixels on a CPU and on a GPU.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLProcessor
 from transformers.processing_utils import ProcessorMixin
+from transformers.utils import cached_file
 
-from unified_model.components import Located, load_component, save_tokenizer
+from schemas.errors import InputError
+from unified_model.components import Located, load_component, locate, save_tokenizer
+
+TEMPLATE_FILE = "chat_template.json"
 
 
 class ImageVLProcessor(Qwen2_5_VLProcessor):
@@ -35,6 +40,9 @@ def load_vlm_processor(
 
     Args:
         min_pixels, max_pixels: bounds of an image's area after the resize, in pixels; None keeps those saved.
+
+    Raises:
+        InputError: one of the two is missing, or there is no chat template.
     """
     image_processor = load_component(AutoImageProcessor, source, backend="pil")
     size = dict(image_processor.size)
@@ -44,7 +52,23 @@ def load_vlm_processor(
         size["longest_edge"] = max_pixels
     image_processor.size = size
     tokenizer = load_component(AutoTokenizer, source)
-    return ImageVLProcessor(image_processor, tokenizer)
+    return ImageVLProcessor(image_processor, tokenizer, tokenizer.chat_template or _separate_template(source))
+
+
+def _separate_template(source: str | Path | Located) -> str:
+    """The chat template where a processor of 2025 keeps it, beside the tokenizer."""
+    found = source if isinstance(source, Located) else locate(source)
+    path = cached_file(
+        found.name,
+        TEMPLATE_FILE,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **found.subfolder,
+    )
+    if path is None:
+        raise InputError("vlm", found.name, "has no chat template", f"Put its {TEMPLATE_FILE} beside the tokenizer.")
+    template: str = json.loads(Path(path).read_text(encoding="utf-8"))["chat_template"]
+    return template
 
 
 def save_vlm_processor(processor: ImageVLProcessor, path: Path) -> None:

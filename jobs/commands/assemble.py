@@ -51,7 +51,7 @@ def assemble(
     """Put a new model together from published components, as a folder that `train` takes.
 
     VLM, SigLIP and FLUX keep their weights; the conditioner between them is new. Train the stage `align` first. The
-    components pass through memory as a whole (about 45 GB for the default ones), and the folder is as large.
+    components pass through memory as a whole (about 42 GB for the default ones), and the folder is as large.
 
     Examples, the second one as UniWorld-V1 begins its stage 2, the third on FLUX.1 Kontext:
 

@@ -44,16 +44,14 @@ def convert_release(
             "release was trained without.",
         ),
     ] = False,
-    dtype: Annotated[WeightsType, typer.Option(help="Of the written weights; the release's are float32.")] = (
-        WeightsType.bfloat16
-    ),
+    dtype: Annotated[WeightsType, typer.Option(help="Of the written weights.")] = (WeightsType.bfloat16),
 ) -> None:
     """Convert the released UniWorld-V1 into a model folder, which `train` and `edit` take.
 
     The release holds the VLM, both connectors and the denoiser; SigLIP, the VAE and the text encoders come from where
     its own code takes them. Every key goes through one table, unified_model/release/keys.py: keys that it does not
     know, missing ones and other shapes are listed before anything is written. Weights pass through memory 5 GB at a
-    time; the folder takes about 45 GB in bfloat16.
+    time; the folder takes about 42 GB in bfloat16.
 
     The model hears the release's prompt (version 2), which training on keeps.
 

@@ -83,5 +83,13 @@ def write_release(folder: Path, model: UnifiedEditModel, state: dict[str, Tensor
     values |= {name: text[name] for name in flat} | {name: getattr(config, name) for name in tokens}
     (folder / "config.json").write_text(json.dumps(values))
     save_vlm_processor(model.processor.vlm_processor, folder)
+    # As the processor of transformers 4.50 saves itself: the template in a file of its own, the area's bounds by name.
+    template = folder / "chat_template.jinja"
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template.read_text()}))
+    template.unlink()
+    picture = json.loads((folder / "preprocessor_config.json").read_text())
+    del picture["size"]
+    picture |= {"min_pixels": 3136, "max_pixels": 12845056, "processor_class": "Qwen2_5_VLProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(picture))
     (folder / "task_head_final.pt").write_bytes(b"another head")
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from flux_layout import write_flux
 from release_layout import Release, release_state, write_release
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import SiglipVisionConfig
 
 from schemas.errors import ConfigError, InputError
 from unified_model.model import UnifiedEditModel
@@ -144,17 +146,26 @@ def test_a_damaged_or_partial_release_is_refused(
     (release / "config.json").write_text(json.dumps({"hidden_size": 64}))
     refused(release, "denoise_tower")
     refused(flux, "holds no")
+    whole_release = write_release(tmp_path / "mute", tiny, release_state(tiny))
+    (whole_release / "chat_template.json").unlink()
+    refused(whole_release, "no chat template")
+    assert not list(tmp_path.glob("*model*"))
     refused(tmp_path / "nowhere", "cannot be fetched")
 
 
 def test_surroundings_that_do_not_fit_are_refused_before_anything_is_written(
-    release: Path, tiny_folder: Path, flux: Path, tmp_path: Path
+    release: Path, tiny_folder: Path, flux: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     (tmp_path / "model").mkdir()
     with pytest.raises(InputError, match="holds no vae"):
         convert_release(config(release, tiny_folder, tiny_folder / "siglip"), tmp_path / "model")
+    with pytest.raises(InputError, match="AutoImageProcessor"):
+        convert_release(config(release, tiny_folder, flux, siglip=str(flux / "vae")), tmp_path / "model")
+    narrow = tmp_path_factory.mktemp("narrow")
+    SiglipVisionConfig(hidden_size=24, num_attention_heads=2).save_pretrained(narrow)
+    shutil.copy(tiny_folder / "siglip" / "preprocessor_config.json", narrow)
     with pytest.raises(ConfigError, match="48 wide"):
-        convert_release(config(release, tiny_folder, flux, siglip=str(flux / "text_encoder")), tmp_path / "model")
+        convert_release(config(release, tiny_folder, flux, siglip=str(narrow)), tmp_path / "model")
     (tmp_path / "model" / "mine.txt").write_text("keep")
     with pytest.raises(InputError, match=r"mine\.txt"):
         convert_release(config(release, tiny_folder, flux), tmp_path / "model")

@@ -55,7 +55,7 @@ class ReleaseConfig(Config):
     """Whether the denoiser is to see the references' latents too. The release was not trained so: for training on."""
 
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Of the weights that are written; the release's own are float32."""
+    """Of the weights that are written."""
 
 
 @dataclass(frozen=True)

@@ -52,13 +52,15 @@ def check_surroundings(around: Surroundings, layout: ReleaseLayout) -> None:
     """Look at every place and width before anything is written.
 
     Raises:
-        InputError: a place is missing.
+        InputError: a place is missing, or holds no processor.
         ConfigError: SigLIP or CLIP has another width than the release needs.
     """
     locate(around.siglip)
     encoders = ("text_encoder_2", "tokenizer_2") if around.text_encoders else ()
     for name in ("vae", "scheduler", "text_encoder", "tokenizer", *encoders):
         locate(part_of(around.flux, name))
+    load_vlm_processor(around.release)
+    load_component(AutoImageProcessor, around.siglip, backend="pil")
     siglip = load_component(AutoConfig, around.siglip)
     clip = load_component(AutoConfig, part_of(around.flux, "text_encoder"))
     for field, found, needed in (
