@@ -40,7 +40,8 @@ def runs(tiny_model: Path, shards: Path, tmp_path_factory: pytest.TempPathFactor
     plain = config_for(
         tiny_model, shards, folder / "plain", steps=2, batch_size=1, engine={"zero_stage": 2}, ema={"decay": 0.5}
     )
-    validation = {"shards": [str(held_out)], "every": 2, "at_start": True, "edits": 3, "sampling_steps": 1}
+    validation = {"shards": [str(held_out)], "every": 2, "at_start": True, "edits": 3, "sampling_steps": 1,
+                  "text_guidance": 2.0}  # fmt: skip
     two = changed(plain, output=str(folder / "two"), validation=validation)
     three = changed(two, output=str(folder / "three"), engine={"zero_stage": 3})
     (folder / "jobs.json").write_text(json.dumps([run.as_json() for run in (plain, two, three)]))

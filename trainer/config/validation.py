@@ -43,8 +43,12 @@ class ValidationConfig(Config):
     """Seeds of the starting noise; each sample is edited once with each."""
     sampling_steps: int = Field(default=28, ge=1)
     """Steps from noise to image."""
-    guidance: float = Field(default=3.5, ge=0.0)
-    """Guidance scale, as `editmill edit --guidance`."""
+    guidance: float = Field(default=3.5, ge=0.0, allow_inf_nan=False)
+    """Distilled guidance scale, used only where the denoiser embeds one."""
+    text_guidance: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    """Classifier-free guidance by the instruction; 1 does not guide, and anything else costs another pass."""
+    image_guidance: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    """Classifier-free guidance by the references; 1 does not guide."""
     copy_threshold: float = Field(default=0.2, gt=0.0, lt=1.0)
     """An output that moves the edited region away from the reference by at most this share of what the target moves it
     counts as a copy of the reference."""

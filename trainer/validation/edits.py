@@ -16,6 +16,7 @@ from trainer.validation.copying import Mask, Picture, change_share, is_copy, mea
 from trainer.validation.held_out import HeldOut, HeldOutSample, shares
 from unified_model.model import UnifiedEditModel
 from unified_model.pipeline import UnifiedEditPipeline, to_uint8
+from unified_model.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def held_out_edits(
     Raises:
         InputError: the same on every rank: a sample cannot be read any more.
     """
-    pipeline = UnifiedEditPipeline(model)
+    # The device is told: under ZeRO-3 the parameters, which are elsewhere in pieces, may not tell it.
+    pipeline = UnifiedEditPipeline(model, Placement(model, ranks.device))
     items = [(number, seed) for number in held_out.edit_samples for seed in validation.seeds]
     own: list[Edit] = []
     for place, counts in shares(range(len(items)), ranks.rank, ranks.world):
@@ -83,10 +85,12 @@ def held_out_edits(
             steps=validation.sampling_steps,
             seed=seed,
             guidance=validation.guidance,
+            text_guidance=validation.text_guidance,
+            image_guidance=validation.image_guidance,
         )
         if counts:
-            reference = _round_trip(model, sample.references[0]) if sample.references else None
-            target = _round_trip(model, sample.target)
+            reference = _round_trip(model, sample.references[0], ranks.device) if sample.references else None
+            target = _round_trip(model, sample.target, ranks.device)
             figures = edit_figures(sample, output, reference, target, seed, weights, validation)
             own.append(Edit(number, output, figures))
     parts = ranks.gather(own)
@@ -136,8 +140,8 @@ def cell_pixels(cells: Mask) -> Mask:
     return np.asarray(np.kron(cells, np.ones((LATENT_STRIDE, LATENT_STRIDE), np.bool_)), np.bool_)
 
 
-def _round_trip(model: UnifiedEditModel, image: Picture) -> Picture:
+def _round_trip(model: UnifiedEditModel, image: Picture, device: torch.device) -> Picture:
     """What the codec gives back of a picture."""
-    pixels = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(model.device).float() / 127.5 - 1.0
+    pixels = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(device).float() / 127.5 - 1.0
     decoded: Picture = to_uint8(model.codec.decode(model.codec.encode(pixels)))[0]
     return decoded
