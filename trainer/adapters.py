@@ -8,6 +8,7 @@ from schemas.errors import ConfigError
 from trainer.config import TrainConfig
 from trainer.stages import PatternCount, open_modules, resolve
 from unified_model.adapters import add_adapters
+from unified_model.conditioners import MlpConditioner
 
 CONDITIONER = "conditioner"
 TRANSFORMER = "denoiser.transformer"
@@ -21,9 +22,14 @@ def open_stage(core: nn.Module, config: TrainConfig) -> list[PatternCount]:
         parameters, and last, where the connectors train whole, of these.
 
     Raises:
-        ConfigError: a pattern matches nothing, or no linear layer of the DiT matches any. Nothing was changed then.
+        ConfigError: `align` of another conditioner than the release's; a pattern matches nothing, or no linear layer of
+            the DiT matches any. Nothing was changed then.
         InputError: adapters are asked for, and peft is not installed.
     """
+    if config.stage == "align" and config.trainable is None and not isinstance(core.conditioner, MlpConditioner):
+        raise ConfigError(
+            "stage", "align", "trains the VLM connector of the conditioner 'mlp'", "Say trainable: [conditioner]."
+        )
     if not config.adapts:
         return open_modules(core, config.patterns)
     lora = config.lora

@@ -41,9 +41,10 @@ class Stage:
 _DOUBLE = "denoiser.transformer.transformer_blocks.*"
 _SINGLE = "denoiser.transformer.single_transformer_blocks.*"
 
-_CONNECTORS = ("conditioner.vlm_connector", "conditioner.siglip_connector")
+# Of the release both connectors; of another conditioner everything it has.
+_CONDITIONER = "conditioner"
 _EDIT = (
-    *_CONNECTORS,
+    _CONDITIONER,
     f"{_DOUBLE}.attn.to_q",
     f"{_DOUBLE}.attn.to_k",
     f"{_DOUBLE}.attn.to_v",
@@ -73,8 +74,8 @@ STAGES: dict[str, Stage] = {
             "Train both connectors and the attention and modulation of the DiT's image branch.",
             _EDIT,
         ),
-        Stage("connectors", "Train both connectors against the frozen DiT.", _CONNECTORS),
-        Stage("full", "Train the conditioner and the whole DiT.", ("conditioner", "denoiser")),
+        Stage("connectors", "Train the conditioner (both connectors) against the frozen DiT.", (_CONDITIONER,)),
+        Stage("full", "Train the conditioner and the whole DiT.", (_CONDITIONER, "denoiser")),
         Stage(
             "lora",
             "Train low-rank adapters on the linear layers among the modules of `edit`.",

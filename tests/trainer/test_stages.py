@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
+from training_data import config_for
 
 from schemas.errors import ConfigError
+from trainer.adapters import open_stage
 from trainer.stages import STAGES, matches, open_modules
 from unified_model.conditioners import MlpConditioner, Widths
+from unified_model.conditioners.queries import QueryConditioner
 from unified_model.core import EditCore
 from unified_model.denoiser import FluxDenoiser
 from unified_model.tiny import build_tiny_flux
@@ -26,11 +31,25 @@ def tiny_core() -> EditCore:
     return EditCore(MlpConditioner.fresh(Widths(64, 48, 64, 32)), FluxDenoiser(build_tiny_flux()))
 
 
-@pytest.mark.parametrize(("stage", "expected"), [("align", 94_388_224), ("edit", 4_104_933_632)])
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [("align", 94_388_224), ("edit", 4_104_933_632), ("connectors", 158_892_032), ("full", 12_060_300_352)],
+)
 def test_release_counts(release_core: EditCore, stage: str, expected: int) -> None:
     counts = open_modules(release_core, STAGES[stage].patterns)
     assert sum(count.parameters for count in counts) == expected
     assert sum(value.numel() for value in release_core.parameters() if value.requires_grad) == expected
+
+
+def test_another_conditioner_trains_whole(release_core: EditCore) -> None:
+    core = EditCore(QueryConditioner.fresh(Widths(64, 48, 64, 32)), FluxDenoiser(build_tiny_flux()))
+    for stage in ("edit", "connectors", "full"):
+        open_modules(core, STAGES[stage].patterns)
+        assert all(value.requires_grad for value in core.conditioner.parameters())
+    config = config_for(Path("x"), Path("x"), Path("x"), stage="align")
+    with pytest.raises(ConfigError, match="mlp"):
+        open_stage(core, config)
+    assert sum(one.parameters for one in open_stage(release_core, config)) == 94_388_224
 
 
 def test_the_text_branch_stays_frozen() -> None:
