@@ -25,6 +25,8 @@ CONFIG = "config.yaml"
 LOCK = ".lock"
 """Held with flock while a run writes."""
 LOG = "log.jsonl"
+RAY = ".ray"
+"""What Ray Train notes of its attempts."""
 SKIPPED = "skipped.jsonl"
 TENSORBOARD = "tensorboard"
 VALIDATION = "validation"
@@ -34,6 +36,11 @@ WANDB = "wandb"
 WANDB_ID = "wandb-id.txt"
 """The run's id at Weights & Biases."""
 REPORT = "report.html"
+
+
+_FILES = (CONFIG, LOG, SKIPPED, VALIDATION_LOG, WANDB_ID, REPORT, STOP_FILE)
+_FOLDERS = (TENSORBOARD, VALIDATION, WANDB, RAY)
+"""What a run may have written before its first checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +125,7 @@ def _lock(run: Path) -> int:
     check_can_be_folder(run, "output")
     if not (run / CHECKPOINTS).exists():
         # What a run that was killed before its first checkpoint may have left.
-        left = (CONFIG, LOCK, LOG, SKIPPED, TENSORBOARD, VALIDATION, VALIDATION_LOG, WANDB, WANDB_ID, REPORT, STOP_FILE)
-        check_holds_only(run, "output", left, "no training")
+        check_holds_only(run, "output", (LOCK, *_FILES, *_FOLDERS), "no training")
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -134,10 +140,23 @@ def _lock(run: Path) -> int:
 def clear(config: TrainConfig) -> None:
     """Delete what an earlier run left in the folder, and nothing else."""
     run = Path(config.output)
-    for name in (CHECKPOINTS, EXPORT, f".{EXPORT}.partial", TENSORBOARD, VALIDATION, WANDB):
+    for name in (CHECKPOINTS, EXPORT, f".{EXPORT}.partial", *_FOLDERS):
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in (CONFIG, LOG, SKIPPED, VALIDATION_LOG, WANDB_ID, REPORT, STOP_FILE):
+    for name in _FILES:
         (run / name).unlink(missing_ok=True)
+
+
+def start_over(config: TrainConfig) -> None:
+    """Delete what an earlier run left in the folder, where no other process of this run does.
+
+    Raises:
+        ConfigError, InputError, OutputError: as `held`.
+    """
+    lock = _lock(Path(config.output))
+    try:
+        clear(config)
+    finally:
+        os.close(lock)
 
 
 def prepare(config: TrainConfig) -> None:

@@ -20,6 +20,19 @@ def train(
         ),
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes on this machine, one a GPU.")] = 1,
+    on_ray: Annotated[
+        bool, typer.Option("--ray", help="Take workers of a Ray cluster, on any number of nodes, for processes.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --ray: processes in all; by default one for each GPU of the cluster."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="With --ray: the cluster to join, as 'auto'; by default one on this machine.")
+    ] = None,
+    max_failures: Annotated[
+        int, typer.Option(min=0, help="With --ray: how often to go on from the last checkpoint when workers are lost.")
+    ] = 3,
     restart: Annotated[
         bool,
         typer.Option("--restart/--resume", help="Start over, deleting what the run's folder holds; or go on."),
@@ -32,12 +45,12 @@ def train(
     `validation/` (held-out losses and edited strips), and at the end `report.html` and `export/`, which
     `editmill edit --checkpoint` takes.
 
-    Killed at any moment and started again, it goes on from the last complete checkpoint with the same losses. SIGTERM
-    saves first and exits with 0. A finished run does nothing. Exit code 1: the loss was not finite, or too many samples
-    were bad.
+    Killed at any moment and started again, it goes on from the last complete checkpoint with the same losses, also with
+    another number of processes. SIGTERM, SIGUSR1 or a file `stop` in the run folder save first and end it with 0. A
+    finished run does nothing. Exit code 1: the loss was not finite, or too many samples were bad.
 
-    On several machines: `torchrun --nnodes 2 --nproc-per-node 8 ... -m trainer.train CONFIG.yaml`, or the deepspeed
-    launcher.
+    On several machines: `--ray`, or `torchrun --nnodes 2 --nproc-per-node 8 ... -m trainer.train CONFIG.yaml`, or the
+    deepspeed launcher, or Slurm; see docs/training.md.
 
     Example:
 
@@ -57,6 +70,10 @@ def train(
 
     changes = change or []
     load_train_config(config, parse_changes(changes))
+    if on_ray:
+        from jobs.train_on_ray import OnRay, train_on_ray
+
+        raise typer.Exit(train_on_ray(config, changes, OnRay(workers, address, max_failures), restart))
     arguments = [str(config), *(f"--set={item}" for item in changes), *(["--restart"] if restart else [])]
     code = main(arguments) if processes == 1 else launch(arguments, processes)
     if code:

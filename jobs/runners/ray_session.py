@@ -54,7 +54,7 @@ def _session(config: RunnerConfig) -> Iterator[None]:
             **quiet,
         )
     else:
-        _probe(config.address)
+        check_address(config.address)
         try:
             ray.init(address=config.address, **quiet)
         except (ConnectionError, ValueError) as error:
@@ -65,8 +65,12 @@ def _session(config: RunnerConfig) -> Iterator[None]:
         ray.shutdown()
 
 
-def _probe(address: str) -> None:
-    """Look whether anything listens at `host:port`; Ray by itself tries for minutes. "auto" names no host."""
+def check_address(address: str) -> None:
+    """Look whether anything listens at `host:port`; Ray by itself tries for minutes. "auto" names no host.
+
+    Raises:
+        InputError: nothing does.
+    """
     parts = urlsplit(address if "://" in address else f"//{address}")
     try:
         host, port = parts.hostname, parts.port
