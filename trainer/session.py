@@ -29,6 +29,7 @@ from trainer.data.training_data import TrainingData, open_data
 from trainer.distributed import Ranks
 from trainer.loss.flow_matching import noised, sample_noise, sample_timesteps, velocity
 from trainer.loss.region_loss import error_map
+from trainer.measures.memory import MOMENT_BYTES
 from trainer.optimization.engine import Engine, build_engine
 from trainer.optimization.kernels import check_kernels, prepare_blocks
 from trainer.optimization.optimizers import check_optimizer
@@ -219,7 +220,8 @@ def _marks(config: TrainConfig, start: run_folder.Start) -> ModelMarks:
 def _check_room(config: TrainConfig, model: UnifiedEditModel, start: run_folder.Start) -> None:
     """Look that checkpoints and export will have room, before the first step."""
     run = Path(config.output)
-    size = checkpoint_bytes(sum(value.numel() for value in trainable(model.core).values()), config.averages)
+    moving = sum(value.numel() for value in trainable(model.core).values())
+    size = checkpoint_bytes(moving, MOMENT_BYTES[config.optimizer.name], config.averages)
     alone = config.adapts and config.lora.export == "adapter"
     exported = trainable(model.core).values() if alone else model.core.parameters()
     core = sum(value.numel() * value.element_size() for value in exported)

@@ -259,11 +259,18 @@ def parse_changes(changes: list[str]) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The entry of one rank; returns the exit code (0 done or saved at SIGTERM, 1 stopped, 2 wrong call or input)."""
+    """The entry of one rank; returns the exit code (0 done, or saved when asked to stop; 1 stopped, 2 wrong call or input)."""
     parser = argparse.ArgumentParser(prog="python -m trainer.train", description=train.__doc__)
     parser.add_argument("config", type=Path, help="YAML file, see configs/train/edit-8xh100.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a value of the file")
     parser.add_argument("--restart", action="store_true", help="delete what the run's folder holds, and start over")
+    parser.add_argument(
+        "--unfinished-code",
+        type=int,
+        default=0,
+        metavar="CODE",
+        help="exit code of a run that was asked to stop and saved, for a scheduler that starts it again (default: 0)",
+    )
     # The deepspeed launcher adds this; the environment says the same.
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -276,7 +283,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1 if isinstance(error, TrainingStopped) else 2
     if is_first and result.already_finished:
         sys.stderr.write(f"finished already, at step {result.step}: {result.export}\n")
-    return 0
+    return 0 if result.finished else int(options.unfinished_code)
 
 
 if __name__ == "__main__":

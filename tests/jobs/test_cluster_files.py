@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 from pair_files import ROOT, editmill, write_config, write_pairs
 
@@ -62,3 +63,39 @@ def test_the_slurm_script_checks_then_runs_on_every_node_it_was_given(tmp_path: 
         f"editmill run {config} --runner ray --address auto"
     )
     assert subprocess.run([CLUSTER / "slurm.sh"], capture_output=True, timeout=60).returncode == 2
+
+
+@pytest.mark.parametrize(("code", "queued"), [(0, False), (75, True), (2, False)])
+def test_the_training_script_starts_a_rank_for_each_task_and_queues_itself_again_when_unfinished(
+    tmp_path: Path, code: int, queued: bool
+) -> None:
+    # Stand-ins again; `srun` starts two tasks, and the ranks' own command is known to Python's parser.
+    calls, tools = tmp_path / "calls", tmp_path / "bin"
+    tools.mkdir()
+    for name, body in {
+        "scontrol": f'[ "$1" = show ] && printf "node-a\\nnode-b\\n" || echo "scontrol $*" >> {calls}',
+        "srun": 'shift; for task in 0 1; do SLURM_PROCID=$task SLURM_LOCALID=0 SLURM_NTASKS=2 "$@" || code=$?; done; '
+        "exit ${code:-0}",
+        "python": f'echo "$RANK $LOCAL_RANK $WORLD_SIZE $MASTER_ADDR:$MASTER_PORT $*" >> {calls}; exit {code}',
+    }.items():
+        (tools / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tools / name).chmod(0o755)
+    (tools / "activate").write_text("")
+    environment = {
+        **os.environ,
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "EDITMILL_ENVIRONMENT": str(tmp_path),
+        "SLURM_JOB_NODELIST": "node-[a-b]",
+        "SLURM_JOB_ID": "7",
+    }
+    environment.pop("MASTER_PORT", None)
+    script = CLUSTER / "train.slurm.sh"
+    ended = subprocess.run(
+        [script, "train.yaml", "--set", "steps=9"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    ranks = [
+        f"{rank} 0 2 node-a:20007 -m trainer.train train.yaml --set steps=9 --unfinished-code 75" for rank in (0, 1)
+    ]
+    assert calls.read_text().splitlines() == ranks + (["scontrol requeue 7"] if queued else [])
+    assert ended.returncode == (0 if queued else code), ended.stderr
+    assert subprocess.run([script], capture_output=True, timeout=60).returncode == 2

@@ -114,7 +114,7 @@ def test_the_last_and_the_best_are_kept() -> None:
 
 
 def test_room_is_counted_with_one_checkpoint_more_than_is_kept() -> None:
-    assert checkpoint_bytes(10, True) == 160 and checkpoint_bytes(10, False) == 120
+    assert checkpoint_bytes(10, 8, True) == 160 and checkpoint_bytes(10, 2, False) == 60
     assert bytes_needed(100, 30, there=0, coming=9, kept=2) == 300
     assert bytes_needed(100, 130, there=0, coming=9, kept=2) == 330
     assert bytes_needed(100, 30, there=0, coming=1, kept=2) == 130

@@ -8,20 +8,18 @@ from pathlib import Path
 from schemas.errors import OutputError
 
 GIB = 2**30
-_WEIGHT_AND_MOMENTS = 12
-"""Bytes a trainable parameter: the float32 weight and two float32 moments. Other optimizers keep no more than a third
-beyond that."""
-_AVERAGE = 4
+FLOAT32 = 4
 
 
-def checkpoint_bytes(trainable: int, averages: bool) -> int:
-    """About the size of a checkpoint, all ranks' files together.
+def checkpoint_bytes(trainable: int, state: int, averages: bool) -> int:
+    """About the size of a checkpoint, all ranks' files together: float32 weights, the optimizer's state, the average.
 
     Args:
         trainable: number of trainable parameters.
+        state: bytes of the optimizer's state for each of them.
         averages: whether the run keeps a moving average.
     """
-    return trainable * (_WEIGHT_AND_MOMENTS + (_AVERAGE if averages else 0))
+    return trainable * (FLOAT32 + state + (FLOAT32 if averages else 0))
 
 
 def bytes_needed(checkpoint: int, export: int, there: int, coming: int, kept: int) -> int:
