@@ -259,7 +259,8 @@ def parse_changes(changes: list[str]) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The entry of one rank; returns the exit code (0 done, or saved when asked to stop; 1 stopped, 2 wrong call or input)."""
+    """The entry of one rank; returns the exit code: 0 done, or saved when asked to stop; 1 stopped; 2 wrong call or
+    input."""
     parser = argparse.ArgumentParser(prog="python -m trainer.train", description=train.__doc__)
     parser.add_argument("config", type=Path, help="YAML file, see configs/train/edit-8xh100.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a value of the file")
