@@ -12,6 +12,7 @@ from collections.abc import Callable
 import typer
 
 from jobs.commands.assemble import assemble
+from jobs.commands.cache import cache
 from jobs.commands.convert_release import convert_release
 from jobs.commands.deduplicate import deduplicate
 from jobs.commands.demo import demo
@@ -55,6 +56,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status,
     "assemble": assemble,
     "convert-release": convert_release,
+    "cache": cache,
     "train": train,
     "edit": edit,
     "export": export,

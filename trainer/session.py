@@ -15,6 +15,7 @@ from schemas.errors import ConfigError
 from schemas.masks import LATENT_STRIDE
 from trainer import run_folder
 from trainer.adapters import open_stage
+from trainer.cache.open import RunNeeds, TrainingCache, open_cache
 from trainer.checkpoints import checkpoint
 from trainer.checkpoints.ema import ShardedEma
 from trainer.checkpoints.model_files import ModelMarks
@@ -36,6 +37,7 @@ from trainer.optimization.optimizers import check_optimizer
 from trainer.stages import PatternCount
 from trainer.validation.held_out import open_held_out
 from trainer.validation.validate import Outcome, Validation
+from unified_model.features import ReferenceLatents
 from unified_model.loading import load_for_inference
 from unified_model.model import UnifiedEditModel
 from unified_model.placement import fetch_for_each_call
@@ -59,6 +61,7 @@ class Session:
         core_parameters: parameters of the core, frozen ones and adapters too.
         marks: the files of the frozen weights by content; None on other ranks than the first.
         validation: what validates the run, or None where nothing does.
+        cache: what of the samples is cached; None where caches are not to be used.
         last_validation: the figures of the last validation by name, `ema/loss` and so on; empty before the first.
         validated_at: the step of the last validation, or None before the first.
     """
@@ -75,6 +78,7 @@ class Session:
     core_parameters: int
     marks: ModelMarks | None
     validation: Validation | None = None
+    cache: TrainingCache | None = None
     last_validation: dict[str, float] = field(default_factory=dict)
     validated_at: int | None = None
 
@@ -82,23 +86,39 @@ class Session:
         """This rank's micro-batches from the next step to the end of the run."""
         model, ranks = self.model, self.ranks
         return micro_batches(
-            self.data, self.config, model.processor, self.step, ranks.rank, ranks.world, model.takes_reference_latents
+            self.data,
+            self.config,
+            model.processor,
+            self.step,
+            ranks.rank,
+            ranks.world,
+            model.takes_reference_latents,
+            self.cache,
         )
 
     def errors(self, batch: MicroBatch) -> torch.Tensor:
         """The model's error on a micro-batch, with gradient: (B, 1, h, w) float32. Noise and timesteps follow from the
         seed and the samples' positions, so that neither resuming nor the number of ranks changes them."""
         config, device = self.config, self.ranks.device
-        pixels = batch.target.to(device).float() / 127.5 - 1.0
-        latents = self.model.codec.encode(pixels)
         # Always a copy of torch's own making: memory from elsewhere is aligned otherwise in every run, and a CPU kernel
         # may round by alignment.
-        features = self.model.features(batch.inputs.to(device, copy=True))
+        if batch.latents is not None:
+            latents = batch.latents.to(device, torch.float32, copy=True)
+        else:
+            latents = self.model.codec.encode(batch.target.to(device).float() / 127.5 - 1.0)
+        if batch.features is not None:
+            features = batch.features.to(device, copy=True)
+        else:
+            features = self.model.features(batch.inputs.to(device, copy=True))
         noise = sample_noise(config.seed, batch.positions, latents.shape[1:]).to(device)
         tokens = latents.shape[-2] * latents.shape[-1] // PATCH**2
         timesteps = sample_timesteps(config.seed, batch.positions, tokens, config.timestep).to(device)
         references = None
-        if batch.references is not None and batch.reference_rows is not None:
+        if batch.reference_latents is not None and batch.reference_rows is not None:
+            if len(batch.reference_rows):
+                found = batch.reference_latents.to(device, torch.float32, copy=True)
+                references = ReferenceLatents(found, batch.reference_rows.to(device))
+        elif batch.references is not None and batch.reference_rows is not None:
             references = self.model.reference_latents(batch.references.to(device), batch.reference_rows.to(device))
         prediction = self.engine(noised(latents, noise, timesteps), timesteps, features, reference_latents=references)
         return error_map(prediction, velocity(latents, noise))
@@ -193,6 +213,7 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
     if checks is not None and held_out is not None:
         validation = Validation(held_out, config, checks, model, ranks)
     prepare_blocks(model.core.denoiser.transformer, config)
+    cache = ranks.together(lambda: _cache(config, data, model))
     marks = ranks.together(lambda: _marks(config, start) if ranks.is_first else None)
     if start.checkpoint is not None:
         path = start.checkpoint
@@ -200,7 +221,7 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
     ranks.together(lambda: _check_room(config, model, start) if ranks.is_first else None)
     engine = build_engine(model.core, config, ranks)
     ema = ShardedEma(trainable(model.core), ranks, config.ema) if config.averages else None
-    session = Session(config, ranks, data, model, engine, ema, 0, 0, counts, total, marks, validation)
+    session = Session(config, ranks, data, model, engine, ema, 0, 0, counts, total, marks, validation, cache)
     if start.checkpoint is not None:
         progress = ranks.together(lambda: checkpoint.load(path, engine, ema, ranks))
         session.step, session.bad_samples = progress.step, progress.bad_samples
@@ -210,6 +231,14 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
 def _check_machine(config: TrainConfig, ranks: Ranks) -> None:
     check_optimizer(config, ranks)
     check_kernels(config, ranks, DTYPES[config.engine.dtype])
+
+
+def _cache(config: TrainConfig, data: TrainingData, model: UnifiedEditModel) -> TrainingCache | None:
+    if config.data.cache == "off":
+        return None
+    text = model.text.clip is not None or model.text.t5 is not None
+    needs = RunNeeds(config.model, model.takes_reference_latents, text, model.processor.prompt_version)
+    return open_cache(config, data.index, needs)
 
 
 def _marks(config: TrainConfig, start: run_folder.Start) -> ModelMarks:

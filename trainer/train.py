@@ -94,7 +94,8 @@ def _train(
     session = build(config, ranks, start)
     ranks.together(lambda: run_folder.prepare(config) if ranks.is_first else None)
     with Logbook(config, session.step, ranks) as logbook:
-        logbook.samples(len(session.data.index), session.data.index.left_out, session.data.lines())
+        lines = [*session.data.lines(), *(session.cache.lines if session.cache else [])]
+        logbook.samples(len(session.data.index), session.data.index.left_out, lines)
         logbook.trainable(session.counts, session.core_parameters)
         if session.validation is not None:
             logbook.held_out(session.validation.held_out, session.data.index)

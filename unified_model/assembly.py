@@ -62,20 +62,15 @@ def load_parts(config: UnifiedModelConfig, dtype: torch.dtype, quantisation: Qua
     for name, value in config:
         if name in (*PARTS, *OPTIONAL_PARTS, "clip_tokenizer", "t5_tokenizer") and value is not None:
             locate(value)
-    processor = EditProcessor(
-        load_vlm_processor(config.processor or config.vlm, config.min_pixels, config.max_pixels),
-        load_component(AutoImageProcessor, config.siglip_processor or config.siglip, backend="pil"),
-        _text_tokenizers(config),
-        config.prompt_version,
-    )
-    vlm = load_component(
-        Qwen2_5_VLForConditionalGeneration, config.vlm, dtype=dtype, **quantisation.vlm_keywords(dtype)
-    )
-    siglip = load_component(SiglipVisionModel, config.siglip, dtype=dtype)
+    processor = load_processor(config)
+    tower = load_tower(config, dtype, quantisation)
     denoiser = FluxDenoiser(_transformer(config, dtype, quantisation))
-    vae = load_component(AutoencoderKL, config.vae, torch_dtype=dtype)
+    codec = load_codec(config, dtype)
     widths = Widths(
-        vlm.config.text_config.hidden_size, siglip.config.hidden_size, denoiser.context_width, denoiser.pooled_width
+        tower.vlm.config.text_config.hidden_size,
+        tower.siglip.config.hidden_size,
+        denoiser.context_width,
+        denoiser.pooled_width,
     )
     conditioner = _conditioner(config, widths, dtype)
     text = _text_encoders(config, denoiser, dtype, quantisation)
@@ -84,7 +79,32 @@ def load_parts(config: UnifiedModelConfig, dtype: torch.dtype, quantisation: Qua
     else:
         scheduler = FlowMatchEulerDiscreteScheduler(**FLUX_SCHEDULER)
     core = EditCore(conditioner, denoiser)
-    return Parts(QwenSiglipTower(vlm, siglip), core, LatentCodec(vae), processor, scheduler, text)
+    return Parts(tower, core, codec, processor, scheduler, text)
+
+
+def load_processor(config: UnifiedModelConfig) -> EditProcessor:
+    """What makes the frozen towers' inputs; reads no weights."""
+    return EditProcessor(
+        load_vlm_processor(config.processor or config.vlm, config.min_pixels, config.max_pixels),
+        load_component(AutoImageProcessor, config.siglip_processor or config.siglip, backend="pil"),
+        _text_tokenizers(config),
+        config.prompt_version,
+    )
+
+
+def load_tower(
+    config: UnifiedModelConfig, dtype: torch.dtype, quantisation: Quantisation = NOT_QUANTISED
+) -> QwenSiglipTower:
+    """The frozen understanding tower alone."""
+    vlm = load_component(
+        Qwen2_5_VLForConditionalGeneration, config.vlm, dtype=dtype, **quantisation.vlm_keywords(dtype)
+    )
+    return QwenSiglipTower(vlm, load_component(SiglipVisionModel, config.siglip, dtype=dtype))
+
+
+def load_codec(config: UnifiedModelConfig, dtype: torch.dtype) -> LatentCodec:
+    """The frozen VAE alone."""
+    return LatentCodec(load_component(AutoencoderKL, config.vae, torch_dtype=dtype))
 
 
 def _transformer(config: UnifiedModelConfig, dtype: torch.dtype, quantisation: Quantisation) -> FluxTransformer2DModel:

@@ -54,7 +54,7 @@ class ModelMarks:
         if known is not None:
             _check(model, files, known)
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="model-files")
-        self._marks = {name: self._pool.submit(_mark, path, (known or {}).get(name)) for name, path in files.items()}
+        self._marks = {name: self._pool.submit(mark_of, path, (known or {}).get(name)) for name, path in files.items()}
 
     def result(self) -> Marks:
         """The marks, waiting for what is still being read.
@@ -74,7 +74,7 @@ class ModelMarks:
 
 def _check(model: str, files: Mapping[str, Path], known: Marks) -> None:
     odd = sorted(set(files) ^ set(known))
-    changed = sorted(name for name, path in files.items() if name in known and _differs(path, known[name]))
+    changed = sorted(name for name, path in files.items() if name in known and differs(path, known[name]))
     if odd or changed:
         name = (changed or odd)[0]
         what = "has another content" if changed else ("is new" if name in files else "is gone")
@@ -86,15 +86,16 @@ def _check(model: str, files: Mapping[str, Path], known: Marks) -> None:
         )
 
 
-def _differs(path: Path, mark: Mapping[str, Any]) -> bool:
+def differs(path: Path, mark: Mapping[str, Any]) -> bool:
+    """Whether a file's content is another than when its mark was taken."""
     status = path.stat()
     if status.st_size != mark["size"]:
         return True
     return status.st_mtime_ns != mark["modified"] and sha256_of(path) != mark["sha256"]
 
 
-def _mark(path: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`known` of a file that was checked spares reading it again."""
+def mark_of(path: Path, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A file's mark; `known` of a file that was checked spares reading it again."""
     status = path.stat()
     digest = known["sha256"] if known is not None else sha256_of(path)
     return {"size": status.st_size, "modified": status.st_mtime_ns, "sha256": digest}

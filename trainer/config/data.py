@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -81,6 +82,9 @@ class DataConfig(Config):
     `max_bad_share`, stop the run."""
     max_bad_share: float = Field(default=0.001, ge=0.0, le=1.0)
     """Share of the samples so far that may be bad, on top of `max_bad_samples`."""
+    cache: Literal["auto", "off"] = "auto"
+    """`auto`: latents, and features of the towers, that `editmill cache` stored beside the packed folders are taken
+    where they are those of this model and these sizes; the run says which are, and why others are not."""
     workers: int = Field(default=0, ge=0)
     """Processes on each rank that read and decode; 0 does it between the steps."""
 

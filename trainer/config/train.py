@@ -33,6 +33,7 @@ FREE_ON_RESUME = (
     "validation",
     "hardware",
     "data.workers",
+    "data.cache",
     "data.max_bad_samples",
     "data.max_bad_share",
     "frozen.offload_towers",

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from schemas.errors import InputError, RowRejected
+from trainer.cache.identity import DTYPES
+from trainer.cache.read import CachedPlace, joined
 from trainer.config import TrainConfig
 from trainer.data.buckets import Bucket
 from trainer.data.decode import Sample, blank, decode
@@ -19,6 +22,9 @@ from trainer.data.dropping import dropped_at
 from trainer.data.geometry import Image
 from trainer.data.members import read_sample
 from trainer.loss.region_loss import region_weights
+from unified_model.features import EditFeatures
+
+Cells = npt.NDArray[np.bool_]
 
 
 class Processor(Protocol):
@@ -40,6 +46,7 @@ class Place:
         key: its key.
         shard, offset, size: where its bytes are.
         dataset: its data set's position in the mixture.
+        cached: where a cache holds it at the size that it is brought to; None where none does.
     """
 
     position: int
@@ -48,6 +55,7 @@ class Place:
     offset: int
     size: int
     dataset: int
+    cached: CachedPlace | None = None
 
 
 @dataclass(frozen=True)
@@ -68,14 +76,19 @@ class MicroBatch:
         positions, keys, shards: of each sample, B long.
         datasets: the name of each sample's data set, B long.
         mask_statuses: of each sample, B long; "none" for an image with a caption, "bad" for a bad sample.
-        inputs: what the model's processor made of instructions and references, some of which may have been dropped.
-        target: (B, 3, P, Q) uint8; channels vary fastest in memory.
+        inputs: what the model's processor made of instructions and references, some of which may have been dropped;
+            None where there are `features`.
+        target: (B, 3, P, Q) uint8; channels vary fastest in memory. Of no meaning but its shape where there are
+            `latents`.
         cells: (B, 1, p, q) bool, True = edited; all True in a row without references.
         weights: (B, 1, p, q) float32.
         usable: (B,) bool; False where a grey picture keeps the place of a bad sample.
         bad: the bad samples.
         references: (N, 3, P, Q) uint8, row after row, the references at the target's size; None where not asked for.
         reference_rows: (N,) int64, the row that each belongs to; None where not asked for.
+        latents: (B, C, p, q), the target's from a cache, or None.
+        reference_latents: (N, C, p, q), in place of `references`, from a cache; None where not asked for.
+        features: the towers' from a cache, or None.
     """
 
     positions: list[int]
@@ -91,6 +104,9 @@ class MicroBatch:
     bad: list[BadSample]
     references: torch.Tensor | None = None
     reference_rows: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    reference_latents: torch.Tensor | None = None
+    features: EditFeatures | None = None
 
 
 class BatchMaker:
@@ -110,9 +126,20 @@ class BatchMaker:
         self._weighs = [dataset.region_weighting for dataset in mixture]
         self._processor = processor
         self._with_references = with_references
+        self._compute = DTYPES[config.engine.dtype]
 
     def __call__(self, places: Sequence[Place], bucket: Bucket) -> MicroBatch:
-        """The micro-batch of the samples at `places`."""
+        """The micro-batch of the samples at `places`; out of the cache where it holds all of them."""
+        cached = [place.cached for place in places if place.cached is not None]
+        if len(cached) == len(places):
+            try:
+                return self._from_cache(places, cached, bucket)
+            except RowRejected:
+                # What cannot be used of the cache, or of a shard beside it, is told by reading the shard alone.
+                return self._from_shards(places, bucket)
+        return self._from_shards(places, bucket)
+
+    def _from_shards(self, places: Sequence[Place], bucket: Bucket) -> MicroBatch:
         target = np.empty((len(places), bucket.height, bucket.width, 3), dtype=np.uint8)
         samples, bad = [], {}
         for row, place in enumerate(places):
@@ -122,12 +149,7 @@ class BatchMaker:
                 bad[row] = BadSample(place.key, str(place.shard), rejection.reason, rejection.sentence)
                 samples.append(blank(bucket))
                 target[row] = samples[-1].target
-        cells = np.stack([sample.cells for sample in samples])
-        # All ones have the weight 1 everywhere.
-        weighed = [
-            sample.cells if self._weighs[place.dataset] else np.ones_like(sample.cells)
-            for place, sample in zip(places, samples, strict=True)
-        ]
+        cells = [sample.cells for sample in samples]
         return MicroBatch(
             positions=[place.position for place in places],
             keys=[place.key for place in places],
@@ -136,15 +158,55 @@ class BatchMaker:
             mask_statuses=["bad" if row in bad else one.mask_status or "none" for row, one in enumerate(samples)],
             inputs=self._inputs(samples),
             target=torch.from_numpy(target).permute(0, 3, 1, 2),
-            cells=torch.from_numpy(cells).unsqueeze(1),
-            weights=region_weights(weighed, self._weighting),
+            cells=torch.from_numpy(np.stack(cells)).unsqueeze(1),
+            weights=self._weights(places, cells),
             usable=torch.tensor([row not in bad for row in range(len(places))]),
             bad=list(bad.values()),
             references=self._references(samples, bucket) if self._with_references else None,
             reference_rows=self._reference_rows(samples) if self._with_references else None,
         )
 
-    def _sample(self, place: Place, bucket: Bucket, target: Image) -> Sample:
+    def _from_cache(self, places: Sequence[Place], cached: Sequence[CachedPlace], bucket: Bucket) -> MicroBatch:
+        dropped = [dropped_at(self._seed, place.position, self._drop) for place in places]
+        seen = [0 if what.image else one.references for what, one in zip(dropped, cached, strict=True)]
+        stored = [one.latents() for one in cached]
+        # Without references there is nothing that could stay as it was.
+        cells = [found if images else np.ones_like(found) for (found, _), images in zip(stored, seen, strict=True)]
+        features = None
+        if all(one.has_features(what) for one, what in zip(cached, dropped, strict=True)):
+            rows = [one.features(what) for one, what in zip(cached, dropped, strict=True)]
+            features = joined(rows, self._compute)
+        samples = [] if features else [self._sample(place, bucket, None, with_target=False) for place in places]
+        references, reference_rows = None, None
+        if self._with_references:
+            references = torch.cat([found[1 : 1 + images] for (_, found), images in zip(stored, seen, strict=True)])
+            reference_rows = torch.tensor([row for row, images in enumerate(seen) for _ in range(images)]).long()
+        return MicroBatch(
+            positions=[place.position for place in places],
+            keys=[place.key for place in places],
+            shards=[str(place.shard) for place in places],
+            datasets=[self._names[place.dataset] for place in places],
+            mask_statuses=[one.mask_status for one in cached],
+            inputs=None if features else self._inputs(samples),
+            target=torch.zeros((), dtype=torch.uint8).expand(len(places), 3, bucket.height, bucket.width),
+            cells=torch.from_numpy(np.stack(cells)).unsqueeze(1),
+            weights=self._weights(places, cells),
+            usable=torch.ones(len(places), dtype=torch.bool),
+            bad=[],
+            reference_rows=reference_rows,
+            latents=torch.stack([found[0] for _, found in stored]),
+            reference_latents=references,
+            features=features,
+        )
+
+    def _weights(self, places: Sequence[Place], cells: Sequence[Cells]) -> torch.Tensor:
+        # All ones have the weight 1 everywhere.
+        weighed = [
+            own if self._weighs[place.dataset] else np.ones_like(own) for place, own in zip(places, cells, strict=True)
+        ]
+        return region_weights(weighed, self._weighting)
+
+    def _sample(self, place: Place, bucket: Bucket, target: Image | None, with_target: bool = True) -> Sample:
         encoded = read_sample(place.shard, place.offset, place.size)
         dropped = dropped_at(self._seed, place.position, self._drop)
         if self._processor is not None:
@@ -152,7 +214,7 @@ class BatchMaker:
                 self._processor.prompt(encoded.instruction, len(encoded.references))
             except InputError as error:
                 raise RowRejected("instruction_unusable", f"{error.field}: {error.rule}") from error
-        sample = decode(encoded, bucket, with_references=not dropped.image, target=target)
+        sample = decode(encoded, bucket, not dropped.image, target, with_target)
         return replace(sample, instruction=None) if dropped.text else sample
 
     def _inputs(self, samples: Sequence[Sample]) -> Any:

@@ -46,13 +46,20 @@ class Sample:
     mask_status: str | None
 
 
-def decode(encoded: EncodedSample, bucket: Bucket, with_references: bool = True, target: Image | None = None) -> Sample:
+def decode(
+    encoded: EncodedSample,
+    bucket: Bucket,
+    with_references: bool = True,
+    target: Image | None = None,
+    with_target: bool = True,
+) -> Sample:
     """Decode a sample and bring reference, target and mask into one geometry.
 
     Args:
         bucket: the size that they are brought to.
         with_references: false leaves them out, and takes the sample as edited everywhere.
         target: (P, Q, 3) uint8 to write the target into; None makes an array.
+        with_target: false leaves its pixels out: (0, 0, 3).
 
     Raises:
         RowRejected: an image cannot be decoded; the mask has another size than the target; the crop cuts the whole
@@ -62,7 +69,7 @@ def decode(encoded: EncodedSample, bucket: Bucket, with_references: bool = True,
     mask = _mask(encoded, width, height)
     reduction = reduction_of(width, height, bucket.width, bucket.height)
     crop = choose_crop(mask, bucket.width, bucket.height, reduction)
-    pixels = _image(encoded.target, crop, reduction, target)
+    pixels = _image(encoded.target, crop, reduction, target) if with_target else np.empty((0, 0, 3), dtype=np.uint8)
     if not with_references or not encoded.references:
         everywhere = np.ones((bucket.height // LATENT_STRIDE, bucket.width // LATENT_STRIDE), dtype=np.bool_)
         return Sample(encoded.instruction, [], pixels, everywhere, encoded.mask_status)

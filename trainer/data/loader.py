@@ -10,6 +10,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from trainer.cache.open import TrainingCache
 from trainer.config import TrainConfig
 from trainer.data.batch import BatchMaker, MicroBatch, Place, Processor
 from trainer.data.buckets import Bucket
@@ -36,6 +37,7 @@ def micro_batches(
     rank: int,
     ranks: int,
     with_references: bool = False,
+    cache: TrainingCache | None = None,
 ) -> Iterator[MicroBatch]:
     """This rank's micro-batches from `first_step` (counted from 0) to the end of the run, in order.
 
@@ -43,8 +45,9 @@ def micro_batches(
 
     Args:
         processor, with_references: as for `trainer.data.batch.BatchMaker`.
+        cache: what of the samples is cached.
     """
-    orders = _orders(data, config, first_step, rank, ranks)
+    orders = _orders(data, config, first_step, rank, ranks, cache)
     maker = _Maker(BatchMaker(config, processor, with_references))
     if not config.data.workers:
         yield from (maker[order] for order in orders)
@@ -72,16 +75,26 @@ class _Maker(Dataset[MicroBatch]):
         return self._maker(order.places, order.bucket)
 
 
-def _orders(data: TrainingData, config: TrainConfig, first_step: int, rank: int, ranks: int) -> Iterator[_Order]:
+def _orders(
+    data: TrainingData, config: TrainConfig, first_step: int, rank: int, ranks: int, cache: TrainingCache | None
+) -> Iterator[_Order]:
     index = data.index
     for step in range(first_step, config.steps):
         for positions in step_positions(step, config.batch_size, config.gradient_accumulation, rank, ranks):
             samples = data.order.samples_at(positions).tolist()
+            bucket = data.buckets[data.order.bucket_at(positions[0])]
             places = [
-                Place(position, index.key(one), index.shard(one), *index.span(one), int(index.datasets[one]))
+                Place(
+                    position,
+                    index.key(one),
+                    index.shard(one),
+                    *index.span(one),
+                    int(index.datasets[one]),
+                    None if cache is None else cache.at(one, bucket),
+                )
                 for position, one in zip(positions, samples, strict=True)
             ]
-            yield _Order(places, data.buckets[data.order.bucket_at(positions[0])])
+            yield _Order(places, bucket)
 
 
 def _one_thread(worker: int) -> None:

@@ -27,6 +27,8 @@ class Row:
         prompt_tokens: of the VLM's prompt, image tokens included.
         grids: for each reference the VLM's patches in height and width.
         reference_latents: height and width in pixels of each reference whose latents join the image sequence.
+        latents_cached, features_cached: the VAE, or the understanding tower, does not run; then only the number of
+            `grids` counts.
     """
 
     height: int
@@ -34,6 +36,8 @@ class Row:
     prompt_tokens: int
     grids: tuple[tuple[int, int], ...] = ()
     reference_latents: tuple[tuple[int, int], ...] = ()
+    latents_cached: bool = False
+    features_cached: bool = False
 
     @property
     def pictures(self) -> tuple[tuple[int, int], ...]:
@@ -112,10 +116,11 @@ class StepFlops:
         prompt = row.prompt_tokens if padded_prompt is None else padded_prompt
         context = self.context_tokens(row) if padded_context is None else padded_context
         vlm = self._model.tower.vlm
+        look, encode = not row.features_cached, not row.latents_cached
         return Parts(
-            vlm=Work(language_flops(vlm, prompt) + sum(vision_flops(vlm, grid) for grid in row.grids)),
-            siglip=Work(self._siglip * len(row.grids)),
-            vae=Work(sum(self._encode(*picture) for picture in row.pictures)),
+            vlm=Work(language_flops(vlm, prompt) + sum(vision_flops(vlm, grid) for grid in row.grids) if look else 0.0),
+            siglip=Work(self._siglip * len(row.grids) * look),
+            vae=Work(sum(self._encode(*picture) for picture in row.pictures) if encode else 0.0),
             text=Work(self._text),
             conditioner=self._conditioner(prompt, len(row.grids) * self.siglip_tokens),
             denoiser=self._flux(self.image_tokens(row), context),

@@ -70,12 +70,26 @@ def rows_of(batch: MicroBatch, takes_reference_latents: bool = False) -> list[Ro
     """The shapes of a micro-batch's samples; references that join the image sequence have the target's size."""
     height, width = batch.target.shape[-2:]
     grids: list[list[tuple[int, int]]] = [[] for _ in batch.positions]
-    patches = batch.inputs.image_grid_thw.tolist()
-    for row, (_, high, wide) in zip(batch.inputs.image_rows.tolist(), patches, strict=True):
+    if batch.features is not None:
+        # The tower does not run: what it would have been shown is not known, nor needed.
+        shown = [(row, 0, 0) for row in batch.features.image_rows.tolist()]
+        lengths = batch.features.vlm_mask.sum(dim=1).tolist()
+    else:
+        patches = batch.inputs.image_grid_thw.tolist()
+        shown = [(row, *grid[1:]) for row, grid in zip(batch.inputs.image_rows.tolist(), patches, strict=True)]
+        lengths = batch.inputs.attention_mask.sum(dim=1).tolist()
+    for row, high, wide in shown:
         grids[row].append((high, wide))
-    lengths = batch.inputs.attention_mask.sum(dim=1).tolist()
     return [
-        Row(height, width, length, tuple(own), ((height, width),) * (len(own) if takes_reference_latents else 0))
+        Row(
+            height,
+            width,
+            length,
+            tuple(own),
+            ((height, width),) * (len(own) if takes_reference_latents else 0),
+            latents_cached=batch.latents is not None,
+            features_cached=batch.features is not None,
+        )
         for length, own in zip(lengths, grids, strict=True)
     ]
 

@@ -1,0 +1,1 @@
+"""Storing what the frozen parts of a model make of packed samples, spread over a machine or a cluster."""
