@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training_data import changed, config_for, edit_row, pack_rows, spoil
+from training_data import caption_row, changed, config_for, edit_row, pack_rows, spoil
 
 from schemas.errors import ConfigError
 from trainer import distributed, run_folder
@@ -141,6 +141,16 @@ def test_averages_come_and_go_to_the_last_bit(
         for name in before
         for ours, theirs in zip(after[name], before[name], strict=True)
     )  # fmt: skip
+
+
+def test_images_with_captions_are_validated_as_made_whole(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+    folder = pack_rows(tmp_path / "captions", [caption_row(number) for number in range(2)])
+    config = config_for(tiny_model, shards, tmp_path / "run", steps=1, validation=checks(folder))
+    train(config)
+    (line,) = lines(config, "validation.jsonl")
+    assert line["ema/loss_inside_global"] == line["ema/loss"] and "raw/copy_rate" not in line
+    table = pq.read_table(Path(config.output) / "validation" / "step-000001" / "loss.parquet")
+    assert set(table["edited_fraction"].to_pylist()) == {1.0} and set(table["outside_count"].to_pylist()) == {0}
 
 
 def test_broken_samples_are_left_out_and_wrong_shards_refused(tiny_model: Path, shards: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from schemas.masks import MaskStatus
 
 AREA_BINS: dict[str, str] = {
@@ -21,9 +23,9 @@ def area_bin(fraction: float, status: str) -> str:
 
     Args:
         fraction: edited fraction of the stored mask at full resolution, in 0..1. A bin holds its lower bound, and not
-            its upper one.
+            its upper one. Not a number for an image with a caption, all of which is made.
         status: mask status; `global` has a bin of its own.
     """
-    if status == MaskStatus.GLOBAL:
+    if status == MaskStatus.GLOBAL or math.isnan(fraction):
         return "global"
     return next((name for name, upper in _UPPER.items() if fraction < upper), "over_20")

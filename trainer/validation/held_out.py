@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class HeldOutSample:
     Args:
         key: of the sample.
         area_bin: a key of `AREA_BINS`.
-        edited_fraction: of the stored mask, in 0..1.
+        edited_fraction: of the stored mask, in 0..1; 1 for an image with a caption.
         instruction: the edit in words.
         references: uint8 RGB images.
         target: (H, W, 3) uint8 RGB.
@@ -133,10 +134,11 @@ class HeldOut:
             return BadSample(key, str(path), rejection.reason, rejection.sentence)
         except InputError as error:
             return BadSample(key, str(path), "instruction_unusable", f"{error.field}: {error.rule}")
+        fraction = self._index.area(number)[0]
         return HeldOutSample(
             key=key,
             area_bin=self._bins[number],
-            edited_fraction=self._index.area(number)[0],
+            edited_fraction=1.0 if math.isnan(fraction) else fraction,
             instruction=encoded.instruction,
             references=list(sample.references),
             target=sample.target,

@@ -69,6 +69,9 @@ def strip(sample: HeldOutSample, edits: Sequence[Edit]) -> Picture:
         text = _fitting(told, _font(told, small), width)
         draw.text((left, top + round(0.85 * line)), text, fill=_BAD if is_bad else _SOFT, font=_font(told, small))
         canvas.paste(Image.fromarray(picture), (left, top + 2 * line))
+        if name == "mask":
+            # A white mask would not be told from the paper.
+            draw.rectangle((left, top + 2 * line, left + width - 1, top + 2 * line + height - 1), outline=_SOFT)
         left += width + _GAP
     return np.asarray(canvas)
 
@@ -76,7 +79,7 @@ def strip(sample: HeldOutSample, edits: Sequence[Edit]) -> Picture:
 def _verdict(edit: Edit) -> str:
     share = edit.figures.change_share
     if share is None:
-        return "nothing to change"
+        return ""
     return f"{'a copy, ' if edit.figures.is_copy else ''}{100 * share:.0f} % of the target's change"
 
 
