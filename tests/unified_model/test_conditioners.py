@@ -46,6 +46,8 @@ def test_a_conditioner_keeps_the_contract(name: str, tmp_path: Path) -> None:
     conditioner = CONDITIONERS[name].fresh(WIDTHS)
     assert conditioner.name == name
     assert conditioner.widths == WIDTHS
+    assert not list(conditioner.parameters(recurse=False))
+    assert conditioner.pooled.shape == (WIDTHS.pooled,)
     # A linear layer that begins at zero would hide what it is given.
     for parameter in conditioner.parameters():
         torch.nn.init.normal_(parameter, std=0.1)

@@ -29,7 +29,8 @@ class Widths:
 class Conditioner(ModelMixin, ConfigMixin, ABC):
     """Base of every conditioner. Saving and loading (config.json and safetensors) come from diffusers.
 
-    A subclass decorates `__init__` with `register_to_config`, and stands in `CONDITIONERS` under its `name`.
+    A subclass decorates `__init__` with `register_to_config`, and stands in `CONDITIONERS` under its `name`. Its
+    parameters belong to child modules that give tensors, none to itself: ZeRO-3 gathers them there only.
     """
 
     name: ClassVar[str]

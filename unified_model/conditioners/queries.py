@@ -43,6 +43,21 @@ class ConnectorBlock(nn.Module):
         return updated
 
 
+class LearnableQueries(nn.Module):
+    """Queries put before the tokens of every row: (B, S, width) -> (B, count + S, width).
+
+    A module of its own, since ZeRO-3 gathers a parameter for the backward pass where its module gives a tensor.
+    """
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(count, width) / math.sqrt(width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """The queries, then `tokens`."""
+        return torch.cat((self.weight.expand(len(tokens), -1, -1), tokens), dim=1)
+
+
 class QueryConditioner(Conditioner):
     """Learnable queries read the VLM's states and SigLIP's tokens, in one stream, through a small transformer; what
     they become is the context.
@@ -78,7 +93,7 @@ class QueryConditioner(Conditioner):
         super().__init__()
         self.vlm_connector = nn.Linear(vlm_width, width)
         self.siglip_connector = nn.Linear(siglip_width, width)
-        self.queries = nn.Parameter(torch.randn(query_count + 1, width) / math.sqrt(width))
+        self.queries = LearnableQueries(query_count + 1, width)
         self.blocks = nn.ModuleList(ConnectorBlock(width, max(1, width // HEAD_WIDTH)) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.to_context = nn.Linear(width, context_width)
@@ -109,7 +124,7 @@ class QueryConditioner(Conditioner):
 
     def forward(self, features: EditFeatures) -> Conditioning:
         """(B, queries, D); no row is ever padded."""
-        dtype = self.queries.dtype
+        dtype = self.to_context.weight.dtype
         seen, seen_mask = merge_tokens(
             self.vlm_connector(features.vlm_states.to(dtype)),
             features.vlm_mask,
@@ -119,8 +134,8 @@ class QueryConditioner(Conditioner):
         )
         # SigLIP's tokens do not tell one image from another: their place in the stream does.
         seen = seen + stream_positions(seen.shape[1], seen.shape[2], seen.device).to(dtype)
-        count = len(self.queries)
-        tokens = torch.cat((self.queries.expand(len(seen), -1, -1), seen), dim=1)
+        count = int(self.config.query_count) + 1
+        tokens = self.queries(seen)
         mask = None
         if seen_mask is not None:
             mask = functional.pad(seen_mask, (count, 0), value=True)[:, None, None]
