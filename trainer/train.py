@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from trainer.export import EXPORT, export
 from trainer.finite import GradientWatch, stop_unless_loss_is_finite
 from trainer.logbook import Logbook
 from trainer.loss.reduction import LossReport, global_count, local_objective, report, sums
+from trainer.measures.afterwards import compare_memory
 from trainer.measures.flops import StepFlops
-from trainer.measures.throughput import StepMeter, peak_flops
+from trainer.measures.throughput import StepMeter, peak_flops, resident
 from trainer.optimization import engine
 from trainer.optimization.optimizers import measures
 from trainer.optimization.schedules import learning_rate_at
@@ -91,6 +93,7 @@ def _train(
     if start.finished:
         return TrainResult(start.step, True, True, run / EXPORT, start.checkpoint, start.bad_samples)
     ranks.together(lambda: check_boards(config))
+    resident_at_start = resident()
     session = build(config, ranks, start)
     ranks.together(lambda: run_folder.prepare(config) if ranks.is_first else None)
     with Logbook(config, session.step, ranks) as logbook:
@@ -99,7 +102,7 @@ def _train(
         logbook.trainable(session.counts, session.core_parameters)
         if session.validation is not None:
             logbook.held_out(session.validation.held_out, session.data.index)
-        stopped = _loop(session, logbook, asked_to_stop, on_step)
+        stopped = _loop(session, logbook, asked_to_stop, on_step, resident_at_start)
         if stopped:
             logbook.say(f"stopped at step {session.step} of {config.steps}, all saved: start it again to go on")
         else:
@@ -118,7 +121,13 @@ def _train(
     )
 
 
-def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool], on_step: OnStep | None) -> bool:
+def _loop(
+    session: Session,
+    logbook: Logbook,
+    asked_to_stop: Callable[[], bool],
+    on_step: OnStep | None,
+    resident_at_start: int,
+) -> bool:
     """Step to the end; True where SIGTERM came first. A checkpoint stands at the end either way."""
     config, ranks = session.config, session.ranks
     if _is_asked(asked_to_stop, session):
@@ -165,6 +174,9 @@ def _loop(session: Session, logbook: Logbook, asked_to_stop: Callable[[], bool],
             _save(session, logbook)
         if stop and session.step < config.steps:
             return True
+    if meter.most_memory:
+        compare = partial(compare_memory, config, ranks.world, ranks.device, meter.most_memory, resident_at_start)
+        ranks.together(lambda: logbook.say(compare()) if ranks.is_first else None)
     return False
 
 

@@ -60,3 +60,25 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+_UNITS = {"": 2**30, "B": 1, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def size_in_bytes(option: str, text: str) -> int:
+    """A size for machines: "80GiB", "24 GB"; a bare number is GiB.
+
+    Raises:
+        ConfigError: the text is no such size, or not above nought.
+    """
+    from schemas.errors import ConfigError
+
+    number = text.strip().rstrip("BGIMTbgimt ")
+    unit = text.strip()[len(number) :].strip().upper()
+    try:
+        size = float(number) * _UNITS[unit]
+    except (ValueError, KeyError):
+        size = 0.0
+    if not 0.0 < size < 2**60:
+        raise ConfigError(option, text, "must be a size above nought", "Write for example 80GiB.")
+    return int(size)

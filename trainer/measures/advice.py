@@ -63,6 +63,22 @@ def advise(plan: Plan) -> list[Change]:
     return helpful
 
 
+def spare(plan: Plan) -> list[Change]:
+    """What a run that fits has room for, and gains speed by."""
+    config, room = plan.config, plan.device_bytes or 0
+    tried: list[tuple[dict[str, Any], str]] = []
+    if config.engine.gradient_checkpointing:
+        share = plan.parts.total.recompute / plan.parts.total.hardware
+        tried.append(
+            ({"engine.gradient_checkpointing": False, "engine.checkpoint_every": 1}, f"{share:.0%} less compute")
+        )
+    if config.gradient_accumulation % 2 == 0:
+        fewer = {"batch_size": 2 * config.batch_size, "gradient_accumulation": config.gradient_accumulation // 2}
+        tried.append((fewer, "the same global batch in fewer, busier passes"))
+    changes = [_planned(plan, values, plan.ranks, gain) for values, gain in tried]
+    return [change for change in changes if change is not None and change.needed <= room]
+
+
 def _candidates(plan: Plan) -> Iterator[tuple[dict[str, Any], int, str]]:
     """Changes worth trying, each as values, number of ranks and its cost."""
     config, ranks = plan.config, plan.ranks

@@ -21,14 +21,16 @@ ROUNDING = 512
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the storages that are made inside its `with` block and not yet gone.
+    """Counts the storages that are made on one kind of device inside its `with` block and not yet gone.
 
     Args:
+        device: kind of device, "meta" or "cpu" for instance; others do not count.
         known: tensors that are there already and do not count, parameters for instance.
     """
 
-    def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
+    def __init__(self, device: str, known: Iterable[torch.Tensor] = ()) -> None:
         super().__init__()
+        self._device = device
         self.now = 0
         """Bytes alive."""
         self.peak = 0
@@ -42,7 +44,7 @@ class LiveBytes(TorchDispatchMode):
         del types
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
+            if isinstance(leaf, torch.Tensor) and leaf.device.type == self._device:
                 self._take(leaf)
         return result
 

@@ -15,6 +15,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import nn
+
 from trainer.config import TrainConfig
 from trainer.measures.flops import Row
 from trainer.measures.frozen_bytes import frozen_core_bytes, tower_bytes
@@ -128,7 +130,7 @@ def estimate_memory(
     passes = rehearsal.peak + again + gathered + (bucket if config.engine.zero_stage in (1, 2) else 0)
     phases = (
         Item("forward and backward", passes, _passes_note(rehearsal, again, gathered)),
-        Item("optimizer step", _step(config, sizes), "gradients as the optimizer takes them"),
+        Item("optimizer step", _step(config, sizes), "gradients, flat and in float32"),
         Item("encoding the target", rehearsal.encode, "the VAE"),
         Item("reading the prompt", _towers_work(skeleton, rows, sizes.element) + called, "VLM and SigLIP"),
     )
@@ -169,14 +171,15 @@ def _resident(config: TrainConfig, skeleton: Skeleton, sizes: Sizes, bucket: int
 def _towers(skeleton: Skeleton, config: TrainConfig) -> tuple[list[Item], list[Item]]:
     """On the device, and in the machine's memory."""
     parts = {"VLM": skeleton.tower.vlm, "SigLIP": skeleton.tower.siglip, "CLIP and T5": skeleton.text}
-    towers = [
-        Item(name, size, f"{_short(sum(value.numel() for value in parts[name].parameters()))}, frozen")
-        for name, size in tower_bytes(skeleton, config).items()
-        if size
-    ]
+    sizes = {name: size for name, size in tower_bytes(skeleton, config).items() if size}
+    towers = [Item(name, size, f"{_parameters(parts[name])}, frozen") for name, size in sizes.items()]
     vae = sum(value.numel() * value.element_size() for value in skeleton.codec.parameters())
-    codec = Item("VAE", vae, f"{_short(sum(value.numel() for value in skeleton.codec.parameters()))}, frozen")
+    codec = Item("VAE", vae, f"{_parameters(skeleton.codec)}, frozen")
     return ([codec], towers) if config.frozen.offload_towers else ([*towers, codec], [])
+
+
+def _parameters(module: nn.Module) -> str:
+    return f"{_short(sum(value.numel() for value in module.parameters()))} parameters"
 
 
 def _store(config: TrainConfig, sizes: Sizes) -> GradientStore | None:
@@ -252,14 +255,14 @@ def _widest(config: object) -> int:
 
 
 def _passes_note(rehearsal: Rehearsal, again: int, gathered: int) -> str:
-    note = f"activations {gib(rehearsal.saved)}, with the gradients of one micro-batch {gib(rehearsal.peak)}"
+    note = f"activations {gib(rehearsal.saved)}, with gradients {gib(rehearsal.peak)}"
     if again:
-        note += f"; of those before {gib(again)}"
-    return note + (f"; gathered weights {gib(gathered)}" if gathered else "")
+        note += f", those of earlier micro-batches {gib(again)}"
+    return note + (f", gathered weights {gib(gathered)}" if gathered else "")
 
 
 def _count(elements: int, bits: str, parts: int) -> str:
-    return f"{_short(elements)}, {bits}" + (f", over {parts} ranks" if parts > 1 else "")
+    return f"{_short(elements)} parameters, {bits}" + (f", over {parts} ranks" if parts > 1 else "")
 
 
 def _short(count: int) -> str:

@@ -26,7 +26,7 @@ class Rehearsal:
         saved: alive at the end of the forward pass, for the sake of the backward pass.
         peak: the most alive at once in both passes.
         encode: the most alive at once while the VAE encodes.
-        blocks: path of a block of the DiT -> bytes that its forward pass leaves alive.
+        blocks: name of a block of the DiT -> bytes that its forward pass leaves alive.
     """
 
     saved: int
@@ -76,9 +76,9 @@ def rehearse(skeleton: Skeleton, rows: Sequence[Row], gradients: GradientStore |
     """
     encode = _encoding(skeleton, rows)
     core = skeleton.core
-    live = LiveBytes([*core.parameters(), *core.buffers()])
-    blocks: dict[str, int] = {}
-    hooks = [*_watch_blocks(core, live, blocks), *_drop_gradients(core, live, gradients)]
+    live = LiveBytes("meta", [*core.parameters(), *core.buffers()])
+    entered: dict[str, int] = {}
+    hooks = [*_watch_blocks(core, live, entered), *_drop_gradients(core, live, gradients)]
     with live, fused_attention():
         features, latents, times, references = _inputs(skeleton, rows)
         velocity = core(latents, times, features, reference_latents=references)
@@ -88,7 +88,7 @@ def rehearse(skeleton: Skeleton, rows: Sequence[Row], gradients: GradientStore |
         torch.autograd.backward([loss])
     for hook in hooks:
         hook.remove()
-    return Rehearsal(saved, live.peak, encode, blocks)
+    return Rehearsal(saved, live.peak, encode, _differences(entered, saved))
 
 
 def _inputs(
@@ -123,7 +123,7 @@ def _inputs(
 
 
 def _encoding(skeleton: Skeleton, rows: Sequence[Row]) -> int:
-    live = LiveBytes(skeleton.codec.parameters())
+    live = LiveBytes("meta", skeleton.codec.parameters())
     pictures = max(1, max(len(row.reference_latents) for row in rows))
     with live, fused_attention():
         pixels = torch.empty(len(rows) * pictures, 3, rows[0].height, rows[0].width, device="meta")
@@ -131,8 +131,8 @@ def _encoding(skeleton: Skeleton, rows: Sequence[Row]) -> int:
     return live.peak
 
 
-def _watch_blocks(core: nn.Module, live: LiveBytes, blocks: dict[str, int]) -> list[torch.utils.hooks.RemovableHandle]:
-    """Note how much more is alive after each block of the DiT than before it."""
+def _watch_blocks(core: nn.Module, live: LiveBytes, entered: dict[str, int]) -> list[torch.utils.hooks.RemovableHandle]:
+    """Note what is alive as each block of the DiT is entered for the first time; recomputation enters it again."""
     hooks = []
     for path, module in core.named_modules():
         if not isinstance(module, nn.ModuleList) or not path.endswith("transformer_blocks"):
@@ -140,16 +140,17 @@ def _watch_blocks(core: nn.Module, live: LiveBytes, blocks: dict[str, int]) -> l
         for number, block in enumerate(module):
             name = f"{path.rpartition('.')[2]}.{number}"
 
-            def before(block: nn.Module, inputs: object, name: str = name) -> None:
-                # The first time only: recomputation calls it again.
-                blocks.setdefault(name, -live.now)
+            def note(block: nn.Module, inputs: object, name: str = name) -> None:
+                entered.setdefault(name, live.now)
 
-            def after(block: nn.Module, inputs: object, output: object, name: str = name) -> None:
-                if blocks[name] <= 0:
-                    blocks[name] += live.now
-
-            hooks += [block.register_forward_pre_hook(before), block.register_forward_hook(after)]
+            hooks.append(block.register_forward_pre_hook(note))
     return hooks
+
+
+def _differences(entered: dict[str, int], end: int) -> dict[str, int]:
+    """What each block leaves alive: from its entry to the next one's; of the last block to the end of the pass."""
+    marks = [*entered.values(), end]
+    return {name: after - before for name, before, after in zip(entered, marks, marks[1:], strict=False)}
 
 
 def _drop_gradients(

@@ -48,7 +48,7 @@ class Memory:
 
 
 def memory_of(device: torch.device) -> Memory:
-    """The peaks since the process began."""
+    """The peaks since the process began, or since they were reset on a GPU."""
     if device.type == "cuda":
         return Memory(torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device))
     return Memory(*[_peak_resident()] * 2)
@@ -106,10 +106,14 @@ class StepMeter:
         self._flops = flops
         self._ranks = ranks
         self._peak = peak
+        self.most_memory = 0
+        """The largest peak of any step so far, in bytes, on any rank."""
         self.begin()
 
     def begin(self) -> None:
-        """A step begins."""
+        """A step begins. On a GPU its peak memory is its own, without that of a validation before it."""
+        if self._ranks.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._ranks.device)
         self._began = time.perf_counter()
         self._waited = self._tokens = self._model = self._hardware = 0.0
 
@@ -136,7 +140,8 @@ class StepMeter:
         Returns:
             `samples_per_second` and `tokens_per_second` (tokens of the DiT, without padding), over all ranks; `tflops`
             (model TFLOP/s of one device, the mean), `mfu` and `hfu` (shares of the peak, null where it is not known);
-            `memory_gib` and `memory_reserved_gib` (the peaks so far, of the rank with most); `data_wait` (share of the
+            `memory_gib` and `memory_reserved_gib` (the peaks, of the rank with most: of this step on a GPU, of the
+            process so far on a CPU); `data_wait` (share of the
             step spent waiting for data, of the rank that waited longest).
         """
         ranks = self._ranks
@@ -149,6 +154,7 @@ class StepMeter:
         values = ranks.sum(torch.cat((sums, own.flatten())))
         tokens, model, hardware = values[:3].tolist()
         waited, peak, reserved = values[3:].view(3, ranks.world).max(dim=1).values.tolist()
+        self.most_memory = max(self.most_memory, int(peak))
         each = 1.0 / seconds / ranks.world
         return {
             "samples_per_second": round(samples / seconds, 4),
@@ -162,12 +168,25 @@ class StepMeter:
         }
 
 
+def resident() -> int:
+    """What is resident of this process now, in bytes; its peak where the system does not tell."""
+    return _from_status("VmRSS") or _peak_resident()
+
+
+def _from_status(name: str) -> int | None:
+    """A figure of Linux' account of this process, in bytes; None on other systems."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return None
+    lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
 def _peak_resident() -> int:
     """The most that was resident of this process, in bytes."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # Not `ru_maxrss`, which Linux hands on from the parent.
-        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    # Not `ru_maxrss` where it can be helped, which Linux hands on from the parent.
+    told = _from_status("VmHWM")
+    if told is not None:
+        return told
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
