@@ -11,13 +11,17 @@ import pytest
 import torch
 from flux_layout import write_flux
 from release_layout import Release, release_state, write_release
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import SiglipVisionConfig
 
 from schemas.errors import ConfigError, InputError
+from unified_model.card import CARD_NAME
+from unified_model.checkpoint import lineage_of
 from unified_model.model import UnifiedEditModel
 from unified_model.release.convert import ReleaseConfig, convert_release
+from unified_model.release.give_back import write_as_release
+from unified_model.release.weights import StoredWeights, open_weights
 from unified_model.release.writing import plan_shards
 from unified_model.text_encoders import empty_pooled
 
@@ -175,3 +179,43 @@ def test_surroundings_that_do_not_fit_are_refused_before_anything_is_written(
 def test_shards_hold_every_weight_once_and_stay_small() -> None:
     shapes = {"a": (10,), "b": (100,), "c": (10,), "d": (9,), "e": ()}
     assert plan_shards(shapes, itemsize=2, shard_bytes=40) == [["a"], ["b"], ["c", "d", "e"]]
+
+
+def test_a_model_goes_back_into_the_release(
+    release: Path, tiny_folder: Path, flux: Path, tmp_path: Path, tiny: UnifiedEditModel
+) -> None:
+    """Its own weights make the very release; others come back out of it."""
+    convert_release(config(release, tiny_folder, flux), tmp_path / "model")
+
+    def given_back(folder: Path, name: str) -> StoredWeights:
+        return open_weights(write_as_release(lineage_of(folder), release, tmp_path / name))
+
+    before, same_again = open_weights(release), given_back(tmp_path / "model", "again")
+    assert same_again.shapes == before.shapes
+    held = dict(same_again.read(same_again.shapes))
+    assert all(torch.equal(value, held[key]) for key, value in before.read(before.shapes))
+    copied = {path.name for path in (tmp_path / "again").iterdir() if ".safetensors" not in path.name}
+    assert copied == {path.name for path in release.iterdir() if ".safetensors" not in path.name}
+    trained = UnifiedEditModel.from_pretrained(tmp_path / "model")
+    with torch.no_grad():
+        for value in trained.core.parameters():
+            value.mul_(1.25)
+    trained.save_core(tmp_path / "core")
+    given_back(tmp_path / "core", "trained")
+    convert_release(config(tmp_path / "trained", tiny_folder, flux), tmp_path / "back")
+    assert same(UnifiedEditModel.from_pretrained(tmp_path / "back").core, trained.core)
+
+
+def test_what_does_not_fit_the_release_is_listed(tiny_folder: Path, release: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    path = tmp_path / "model" / "conditioner" / "diffusion_pytorch_model.safetensors"
+    state = load_file(path)
+    state["vlm_connector.up.bias"] = state["vlm_connector.up.bias"][:7].clone()
+    save_file(state, path)
+    with pytest.raises(InputError, match="prompt version 1"):
+        write_as_release(lineage_of(tmp_path / "model"), release, tmp_path / "out")
+    card = tmp_path / "model" / CARD_NAME
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"prompt_version": 2}))
+    with pytest.raises(InputError, match=r"vlm_connector\.up\.bias \(7,\)"):
+        write_as_release(lineage_of(tmp_path / "model"), release, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

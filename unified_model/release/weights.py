@@ -53,16 +53,16 @@ class StoredWeights:
 
 
 def open_weights(place: Path) -> StoredWeights:
-    """The weights of a folder (`model.safetensors.index.json` or `model.safetensors`), or of one file (`.safetensors`,
-    or `.bin` and the like as `torch.save` writes, which is read without running code).
+    """The weights of a folder (an index `*.safetensors.index.json` with its shards, or one file), or of one file
+    (`.safetensors`, or `.bin` and the like as `torch.save` writes, which is read without running code).
 
     Raises:
         InputError: there are none, a shard is missing or damaged, or the index and the shards disagree.
     """
     if place.is_dir():
-        listed = place / INDEX
-        if listed.is_file():
-            return _sharded(place, listed)
+        indices = [place / INDEX] if (place / INDEX).is_file() else sorted(place.glob("*.safetensors.index.json"))
+        if len(indices) == 1:
+            return _sharded(place, indices[0])
         files = [place / SINGLE] if (place / SINGLE).is_file() else sorted(place.glob("*.safetensors"))
         if len(files) != 1:
             raise InputError(
