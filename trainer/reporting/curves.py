@@ -23,6 +23,7 @@ def training_curves(log: Lines) -> list[Curve]:
               y_label="loss", caption="Faint: every step; bold: its moving mean."),
         Curve("Inside and outside the edit", {"inside": _of(log, "loss_inside"), "outside": _of(log, "loss_outside")},
               y_label="unweighted error"),
+        Curve("Share of the loss inside the edit", {"inside": _of(log, "share_inside", 100.0)}, y_label="per cent"),
         Curve("Mean weight of a latent cell", {"mean weight": _of(log, "mean_weight")}, y_label="weight"),
     )  # fmt: skip
 
