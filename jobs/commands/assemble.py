@@ -102,4 +102,5 @@ def assemble(
     }
     typer.echo(f"{output}: {', '.join(model.parts)}")
     for name, module in counts.items():
-        typer.echo(f"  {name:<14} {sum(value.numel() for value in module.parameters()):>16,} parameters")
+        if parameters := sum(value.numel() for value in module.parameters()):
+            typer.echo(f"  {name:<14} {parameters:>16,} parameters")

@@ -85,7 +85,7 @@ def convert_release(
         takes_reference_latents=reference_latents,
         dtype=dtype.value,
     )
-    with Progress(console=Console(stderr=True)) as bar:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("converting", total=None)
         done = convert(config, output, lambda elements, total: bar.update(task, completed=elements, total=total))
     _tell(done)

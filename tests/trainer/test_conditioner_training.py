@@ -6,15 +6,31 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from training_data import config_for
 
+from schemas.errors import ConfigError
+from trainer.stages import STAGES, open_modules
 from trainer.train import train
-from unified_model.conditioners import QueryConditioner
+from unified_model.conditioners import QueryConditioner, Widths
 from unified_model.config import UnifiedModelConfig
+from unified_model.core import EditCore
+from unified_model.denoiser import FluxDenoiser
 from unified_model.loading import load_for_inference
 from unified_model.model import UnifiedEditModel
+from unified_model.tiny import build_tiny_flux
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+def test_stages_open_another_conditioner_whole_or_not_at_all() -> None:
+    with torch.device("meta"):
+        conditioner = QueryConditioner.fresh(Widths(64, 48, 64, 32), layers=1)
+        core = EditCore(conditioner, FluxDenoiser(build_tiny_flux()))
+    with pytest.raises(ConfigError, match="matches no module"):
+        open_modules(core, STAGES["align"].patterns)
+    (count,) = open_modules(core, STAGES["connectors"].patterns)
+    assert count.parameters == sum(value.numel() for value in conditioner.parameters())
 
 
 def test_queries_train_alike_under_zero_0_and_3(tiny_model: Path, shards: Path, tmp_path: Path) -> None:

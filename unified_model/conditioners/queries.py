@@ -77,7 +77,7 @@ class QueryConditioner(Conditioner):
     """
 
     name: ClassVar[str] = "queries"
-    sees = MappingProxyType({"vlm_connector": "prompt", "siglip_connector": "image"})
+    sees = MappingProxyType({"read_vlm": "prompt", "read_siglip": "image"})
 
     @register_to_config
     def __init__(
@@ -91,8 +91,8 @@ class QueryConditioner(Conditioner):
         pooled_width: int,
     ) -> None:
         super().__init__()
-        self.vlm_connector = nn.Linear(vlm_width, width)
-        self.siglip_connector = nn.Linear(siglip_width, width)
+        self.read_vlm = nn.Linear(vlm_width, width)
+        self.read_siglip = nn.Linear(siglip_width, width)
         self.queries = LearnableQueries(query_count + 1, width)
         self.blocks = nn.ModuleList(ConnectorBlock(width, max(1, width // HEAD_WIDTH)) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -126,9 +126,9 @@ class QueryConditioner(Conditioner):
         """(B, queries, D); no row is ever padded."""
         dtype = self.to_context.weight.dtype
         seen, seen_mask = merge_tokens(
-            self.vlm_connector(features.vlm_states.to(dtype)),
+            self.read_vlm(features.vlm_states.to(dtype)),
             features.vlm_mask,
-            self.siglip_connector(features.siglip_tokens.to(dtype)),
+            self.read_siglip(features.siglip_tokens.to(dtype)),
             features.image_rows,
             features.image_positions,
         )

@@ -39,7 +39,7 @@ KEYS = (
     KeyRule("denoise_tower.denoise_projector.2.", "conditioner", "vlm_connector.down."),
     KeyRule("denoise_tower.siglip_projector.0.", "conditioner", "siglip_connector.up."),
     KeyRule("denoise_tower.siglip_projector.2.", "conditioner", "siglip_connector.down."),
-    KeyRule("denoise_tower.vae_projector.", None, note="its forward pass of version 1 reads no VAE tokens"),
+    KeyRule("denoise_tower.vae_projector.", None, note="version 1 of the release never runs it"),
     # flux-redux-siglipv2-512.bin, and the image_embedder of FLUX.1-Redux, from which stage 2 starts
     KeyRule("siglip_projector.0.", "conditioner", "siglip_connector.up."),
     KeyRule("siglip_projector.2.", "conditioner", "siglip_connector.down."),
@@ -99,6 +99,5 @@ def map_keys(keys: Iterable[str], where: str) -> MappedKeys:
 def refuse(keys: list[str], where: str, rule: str) -> None:
     """Raise an `InputError` that lists `keys`, where there are any."""
     if keys:
-        raise InputError(
-            where, len(keys), f"weights {rule}: {', '.join(keys)}", "Give a checkpoint in the layout of UniWorld-V1."
-        )
+        told = f"{len(keys)} of its weights {rule}: {', '.join(keys)}"
+        raise InputError("checkpoint", where, told, "Give one in the layout of UniWorld-V1.")
