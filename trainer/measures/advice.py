@@ -69,9 +69,10 @@ def spare(plan: Plan) -> list[Change]:
     tried: list[tuple[dict[str, Any], str]] = []
     if config.engine.gradient_checkpointing:
         share = plan.parts.total.recompute / plan.parts.total.hardware
-        tried.append(
-            ({"engine.gradient_checkpointing": False, "engine.checkpoint_every": 1}, f"{share:.0%} less compute")
-        )
+        values: dict[str, Any] = {"engine.gradient_checkpointing": False}
+        if config.engine.checkpoint_every > 1:
+            values["engine.checkpoint_every"] = 1
+        tried.append((values, f"{share:.0%} less compute"))
     if config.gradient_accumulation % 2 == 0:
         fewer = {"batch_size": 2 * config.batch_size, "gradient_accumulation": config.gradient_accumulation // 2}
         tried.append((fewer, "the same global batch in fewer, busier passes"))
