@@ -15,7 +15,7 @@ from training_data import config_for
 
 from schemas.errors import ConfigError
 from trainer.adapters import open_stage
-from trainer.measures.frozen_bytes import frozen_core_bytes, tower_bytes
+from trainer.measures.frozen_bytes import fetched_towers, frozen_core_bytes, tower_bytes
 from trainer.train import train
 from unified_model import assembly
 from unified_model.pipeline import UnifiedEditPipeline
@@ -120,6 +120,10 @@ def test_a_plan_counts_frozen_weights_as_they_are_stored() -> None:
     plain = config_for(Path("x"), Path("x"), Path("x"), stage="lora")
     frozen = sum(value.numel() for value in skeleton.core.parameters() if not value.requires_grad)
     assert frozen_core_bytes(skeleton, plain) == 2 * frozen
+    assert fetched_towers(config) == set()
+    for bits, names in (("none", {"VLM", "T5", "SigLIP", "CLIP"}), ("4bit", {"SigLIP", "CLIP"})):
+        frozen_config = {"offload_towers": True, "quantise_vlm": bits}
+        assert fetched_towers(config_for(Path("x"), Path("x"), Path("x"), frozen=frozen_config)) == names
     assert frozen_core_bytes(skeleton, config) == pytest.approx(6.11 * 2**30, rel=0.01)
     assert tower_bytes(skeleton, plain)["VLM"] == 2 * 8_292_166_656
     assert tower_bytes(skeleton, config)["VLM"] == pytest.approx(5.49 * 2**30, rel=0.01)

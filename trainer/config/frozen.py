@@ -18,4 +18,5 @@ class FrozenConfig(Config):
     """Bits of the DiT beneath its adapters, on a GPU; for the stage `lora` with `lora.export: adapter` and ZeRO 0 to 2
     only (QLoRA, arXiv:2305.14314)."""
     offload_towers: bool = False
-    """Keep the towers in the machine's memory, and bring them to the GPU for each micro-batch."""
+    """Keep the towers in the machine's memory, and bring them to the GPU for each micro-batch. Quantised ones stay on
+    the GPU."""

@@ -10,13 +10,19 @@ from unified_model.quantisation import DIT_IN_FULL
 def tower_bytes(model: Weighed, config: TrainConfig) -> dict[str, int]:
     """Of each tower, by name; towers that the model has not are 0."""
     bits, text = config.frozen.quantise_vlm, model.text
-    clip = 0 if text.clip is None else stored_bytes(text.clip)
-    t5 = 0 if text.t5 is None else stored_bytes(text.t5, bits)
     return {
         "VLM": stored_bytes(model.tower.vlm, bits, VLM_IN_FULL),
         "SigLIP": stored_bytes(model.tower.siglip),
-        "CLIP and T5": clip + t5,
+        "CLIP": 0 if text.clip is None else stored_bytes(text.clip),
+        "T5": 0 if text.t5 is None else stored_bytes(text.t5, bits),
     }
+
+
+def fetched_towers(config: TrainConfig) -> frozenset[str]:
+    """Names of the towers that are on the device only while they compute; quantised ones stay there."""
+    if not config.frozen.offload_towers:
+        return frozenset()
+    return frozenset({"SigLIP", "CLIP"} | ({"VLM", "T5"} if config.frozen.quantise_vlm == "none" else set()))
 
 
 def frozen_core_bytes(model: Weighed, config: TrainConfig) -> int:

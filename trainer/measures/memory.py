@@ -19,7 +19,7 @@ from torch import nn
 
 from trainer.config import TrainConfig
 from trainer.measures.flops import Row
-from trainer.measures.frozen_bytes import frozen_core_bytes, tower_bytes
+from trainer.measures.frozen_bytes import fetched_towers, frozen_core_bytes, tower_bytes
 from trainer.measures.rehearsal import GradientStore, Rehearsal, rehearse
 from unified_model.skeleton import Skeleton
 
@@ -126,13 +126,13 @@ def estimate_memory(
     resident, host = _resident(config, skeleton, sizes, bucket)
     gathered = _gathered(config, sizes)
     again = _kept_gradients(config, sizes) if config.gradient_accumulation > 1 and config.engine.zero_stage < 3 else 0
-    called = sum(tower_bytes(skeleton, config).values()) if config.frozen.offload_towers else 0
+    fetched = sum(tower_bytes(skeleton, config)[name] for name in fetched_towers(config))
     passes = rehearsal.peak + again + gathered + (bucket if config.engine.zero_stage in (1, 2) else 0)
     phases = (
         Item("forward and backward", passes, _passes_note(rehearsal, again, gathered)),
         Item("optimizer step", _step(config, sizes), "gradients, flat and in float32"),
         Item("encoding the target", rehearsal.encode, "the VAE"),
-        Item("reading the prompt", _towers_work(skeleton, rows, sizes.element) + called, "VLM and SigLIP"),
+        Item("reading the prompt", _towers_work(skeleton, rows, sizes.element) + fetched, "VLM and SigLIP"),
     )
     overhead = 0
     if on_gpu:
@@ -170,12 +170,14 @@ def _resident(config: TrainConfig, skeleton: Skeleton, sizes: Sizes, bucket: int
 
 def _towers(skeleton: Skeleton, config: TrainConfig) -> tuple[list[Item], list[Item]]:
     """On the device, and in the machine's memory."""
-    parts = {"VLM": skeleton.tower.vlm, "SigLIP": skeleton.tower.siglip, "CLIP and T5": skeleton.text}
+    tower, text = skeleton.tower, skeleton.text
+    parts = {"VLM": tower.vlm, "SigLIP": tower.siglip, "CLIP": text.clip, "T5": text.t5}
     sizes = {name: size for name, size in tower_bytes(skeleton, config).items() if size}
-    towers = [Item(name, size, f"{_parameters(parts[name])}, frozen") for name, size in sizes.items()]
+    towers = {name: Item(name, size, f"{_parameters(parts[name])}, frozen") for name, size in sizes.items()}
     vae = sum(value.numel() * value.element_size() for value in skeleton.codec.parameters())
     codec = Item("VAE", vae, f"{_parameters(skeleton.codec)}, frozen")
-    return ([codec], towers) if config.frozen.offload_towers else ([*towers, codec], [])
+    away = [item for name, item in towers.items() if name in fetched_towers(config)]
+    return [*(item for item in towers.values() if item not in away), codec], away
 
 
 def _parameters(module: nn.Module) -> str:
