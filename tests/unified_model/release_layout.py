@@ -58,7 +58,11 @@ def write_release(folder: Path, model: UnifiedEditModel, state: dict[str, Tensor
         "fullatt_block_indexes", "tokens_per_second", "in_channels", "spatial_merge_size",
     )  # fmt: skip
     values: dict[str, Any] = {
+        "_attn_implementation_autoset": True,
         "architectures": ["UnivaQwen2p5VLForConditionalGeneration"],
+        "image_begin_token_id": None,
+        "image_end_token_id": None,
+        "think_token": None,
         "model_type": "univa_qwen2p5vl",
         "torch_dtype": "float32",
         "transformers_version": "4.50.0",
@@ -76,9 +80,15 @@ def write_release(folder: Path, model: UnifiedEditModel, state: dict[str, Tensor
             "vae_projector_type": "mlp2x_gelu",
             "input_hidden_size": config.text_config.hidden_size,
             "output_hidden_size": 64,
-            "denoiser_config": dict(model.core.denoiser.transformer.config),
+            "denoiser_config": dict(model.core.denoiser.transformer.config)
+            | {
+                "_class_name": "FluxTransformer2DModel",
+                "_diffusers_version": "0.30.0.dev0",
+                "_name_or_path": "../flux",
+            },
         },
-        "vision_config": {name: getattr(config.vision_config, name) for name in vision} | {"model_type": "qwen2_5_vl"},
+        "vision_config": {name: getattr(config.vision_config, name) for name in vision}
+        | {"model_type": "qwen2_5_vl", "in_chans": 3, "spatial_patch_size": 14, "torch_dtype": "float32"},
     }
     values |= {name: text[name] for name in flat} | {name: getattr(config, name) for name in tokens}
     (folder / "config.json").write_text(json.dumps(values))
