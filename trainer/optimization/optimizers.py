@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import logging
 import math
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -87,8 +86,6 @@ def _adamw(parameters: Sequence[nn.Parameter], config: TrainConfig, ranks: Ranks
 
 
 def _adamw_8bit(parameters: Sequence[nn.Parameter], config: TrainConfig, ranks: Ranks) -> torch.optim.Optimizer:
-    # It logs an error for each of its other kernels that it cannot download.
-    logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
     optimizer: torch.optim.Optimizer = _package("bitsandbytes", "adamw_8bit").optim.AdamW8bit(
         parameters,
         lr=config.optimizer.learning_rate,
