@@ -103,9 +103,13 @@ def skeleton_of_folder(path: str | Path, dtype: torch.dtype = torch.float32) -> 
     return _in_dtype(skeleton, dtype)
 
 
-def release_skeleton(dtype: torch.dtype = torch.float32) -> Skeleton:
-    """The skeleton of the released UniWorld-V1: FLUX.1-dev, Qwen2.5-VL-7B, SigLIP2-so400m-patch16-512."""
-    with torch.device("meta"):
+def release_skeleton(dtype: torch.dtype = torch.float32, device: str | torch.device = "meta") -> Skeleton:
+    """The skeleton of the released UniWorld-V1: FLUX.1-dev, Qwen2.5-VL-7B, SigLIP2-so400m-patch16-512.
+
+    Args:
+        device: another than "meta" gives it random weights there, for measurements.
+    """
+    with torch.device(device):
         skeleton = Skeleton(
             QwenSiglipTower(
                 Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**QWEN_7B)),
