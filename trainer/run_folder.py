@@ -17,6 +17,7 @@ from schemas.errors import ConfigError
 from schemas.folders import check_can_be_folder, check_holds_only
 from trainer.checkpoints.checkpoint import CHECKPOINTS, complete_checkpoints, read_progress
 from trainer.config import TrainConfig
+from trainer.config.train import identity_of
 from trainer.distributed import Ranks
 from trainer.export import EXPORT
 from trainer.signals import STOP_FILE
@@ -73,13 +74,13 @@ def look(config: TrainConfig, ranks: int) -> Start:
     if not checkpoints:
         return Start(None, 0, False)
     progress = read_progress(checkpoints[-1])
-    ours = config.identity()
-    changed = sorted(name for name in ours | progress.config if ours.get(name) != progress.config.get(name))
+    ours, theirs = config.identity(), identity_of(progress.config)
+    changed = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
     if changed:
         raise ConfigError(
             changed[0],
             ours.get(changed[0]),
-            f"differs from the run in {run}, which had {progress.config.get(changed[0])!r}",
+            f"differs from the run in {run}, which had {theirs.get(changed[0])!r}",
             "Take another output folder, or start over with --restart.",
         )
     if progress.global_batch != config.global_batch(ranks):

@@ -184,7 +184,7 @@ class Session:
             bad_samples=self.bad_samples,
             ema_updates=self.ema.updates if self.ema else 0,
             ranks=self.ranks.world,
-            config=self.config.identity(),
+            config=self.config.flat(),
             model=model,
             validation=self.last_validation if self.validated_at == self.step else {},
         )

@@ -32,6 +32,7 @@ from trainer.logbook import Logbook
 from trainer.loss.reduction import LossReport, global_count, local_objective, report, sums
 from trainer.measures.afterwards import compare_memory
 from trainer.measures.flops import StepFlops
+from trainer.measures.memory import gib
 from trainer.measures.throughput import StepMeter, peak_flops, resident
 from trainer.optimization import engine
 from trainer.optimization.optimizers import measures
@@ -203,9 +204,9 @@ def _save(session: Session, logbook: Logbook) -> None:
     """Write a checkpoint, and say how large it is. A collective."""
     began = time.perf_counter()
     saved = session.save()
-    parts = ", ".join(f"{kind} {size / 2**20:,.1f}" for kind, size in saved.sizes.items())
-    total, seconds = sum(saved.sizes.values()) / 2**20, time.perf_counter() - began
-    logbook.say(f"saved {saved.folder.name}: {total:,.1f} MiB ({parts}) in {seconds:.1f} s")
+    parts = ", ".join(f"{kind} {gib(size)}" for kind, size in saved.sizes.items())
+    seconds = time.perf_counter() - began
+    logbook.say(f"saved {saved.folder.name}: {gib(sum(saved.sizes.values()))} ({parts}) in {seconds:.1f} s")
 
 
 def _record(session: Session, losses: LossReport, norm: float | None, rate: float, meter: StepMeter) -> dict[str, Any]:

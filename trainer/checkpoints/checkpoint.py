@@ -50,7 +50,7 @@ class Progress:
         bad_samples: samples skipped so far.
         ema_updates: updates of the moving average; 0 where the run keeps none.
         ranks: number of processes.
-        config: the identity of the run's config (`TrainConfig.identity`).
+        config: the run's config (`TrainConfig.flat`).
         model: the files of the frozen weights by content.
         validation: metrics measured with these very weights; empty where none were.
     """

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from schemas.errors import OutputError
+from trainer.measures.memory import gib
 
-GIB = 2**30
 FLOAT32 = 4
 
 
@@ -49,7 +49,6 @@ def check_room(run: Path, needed: int, checkpoint: int) -> None:
         raise OutputError(
             "output",
             str(run),
-            f"has {free / GIB:.2f} GiB free; the run's checkpoints, {checkpoint / GIB:.2f} GiB each, and its export "
-            f"will take {needed / GIB:.2f} GiB",
+            f"has {gib(free)} free; the run's checkpoints, {gib(checkpoint)} each, and its export take {gib(needed)}",
             "Free space there, choose another place, or lower checkpoints.keep_last.",
         )

@@ -183,11 +183,15 @@ class TrainConfig(Config):
 
     def identity(self) -> dict[str, Any]:
         """What a resumed run must share with the run it goes on with: dotted field -> value."""
-        shared = {name: value for name, value in _flat(self.as_json()).items() if not _is_free(name)}
+        shared = identity_of(_flat(self.as_json()))
         # More steps would bend the schedule of the steps that are done.
         if self.optimizer.schedule != "constant":
             shared["optimizer.schedule_steps"] = self.schedule_end
         return shared
+
+    def flat(self) -> dict[str, Any]:
+        """Every value, JSON-able: dotted field -> value, with `identity` in it."""
+        return _flat(self.as_json()) | self.identity()
 
 
 def load_train_config(path: Path, changes: dict[str, Any] | None = None) -> TrainConfig:
@@ -203,6 +207,11 @@ def load_train_config(path: Path, changes: dict[str, Any] | None = None) -> Trai
     for key, value in (changes or {}).items():
         replace(values, key, value)
     return parse_config(TrainConfig, values, str(path))
+
+
+def identity_of(flat: dict[str, Any]) -> dict[str, Any]:
+    """What of `TrainConfig.flat` a resumed run must share."""
+    return {name: value for name, value in flat.items() if not _is_free(name)}
 
 
 def replace(values: dict[str, Any], key: str, value: Any) -> None:
