@@ -13,13 +13,19 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image
+
+NAMES = ("reference", "target", "cells", "weights")
+# One thread a process: loaders are given as many processes as there are cores.
+cv2.setNumThreads(0)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ def prepare(sample: dict[str, bytes], size: tuple[int, int]) -> dict[str, np.nda
 
 def stacked(samples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
     """A micro-batch."""
-    return {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in samples[0]}
+    return {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in NAMES}
 
 
 class FromTar:
@@ -90,18 +96,35 @@ def webdataset_batches(tars: list[str], size: tuple[int, int], workers: int, bat
     """Without end, shuffled in a buffer."""
     import webdataset
 
-    data = webdataset.WebDataset(tars, resampled=True, shardshuffle=True, seed=0).shuffle(64).map(FromTar(size))
+    data = webdataset.WebDataset(tars, resampled=True, shardshuffle=False, seed=0).shuffle(64).map(FromTar(size))
     data = data.batched(batch, collation_fn=stacked)
     loader = webdataset.WebLoader(data, batch_size=None, num_workers=workers, prefetch_factor=4)
     return iter(loader)
 
 
+def _import_streaming() -> Any:
+    """Streaming imports torchvision for classes of its own that are not used here; a torchvision built for CUDA does
+    not load beside a torch built for the CPU, and is then stood in for."""
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        names = ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional")
+        for name in names:
+            sys.modules[name] = ModuleType(name)
+            sys.modules[name].__spec__ = ModuleSpec(name, None)
+        sys.modules["torchvision.datasets"].VisionDataset = object  # type: ignore[attr-defined]
+        sys.modules["torchvision.transforms.functional"].to_tensor = None  # type: ignore[attr-defined]
+    import streaming
+
+    return streaming
+
+
 def write_mds(packed: Path, out: Path) -> None:
     """The tars of a packed folder as Streaming's shards; the images' bytes are the same."""
-    from streaming import MDSWriter
-
     columns = {"reference": "bytes", "target": "bytes", "mask": "bytes", "json": "bytes"}
-    with MDSWriter(out=str(out), columns=columns, size_limit=1 << 26) as writer:
+    with _import_streaming().MDSWriter(out=str(out), columns=columns, size_limit=1 << 26) as writer:
         for path in sorted((packed / "webdataset").glob("*.tar")):
             samples: dict[str, dict[str, bytes]] = {}
             with tarfile.open(path) as archive:
@@ -116,11 +139,12 @@ def write_mds(packed: Path, out: Path) -> None:
 
 def time_streaming(values: dict[str, Any]) -> Turn:
     """One turn of Streaming."""
-    from streaming import StreamingDataset
-    from streaming.base.util import clean_stale_shared_memory
     from torch.utils.data import DataLoader
 
-    class Samples(StreamingDataset):  # type: ignore[misc]
+    streaming = _import_streaming()
+    from streaming.base.util import clean_stale_shared_memory
+
+    class Samples(streaming.StreamingDataset):  # type: ignore[misc]
         def __getitem__(self, index: int) -> Any:
             return prepare(super().__getitem__(index), tuple(values["size"]))
 

@@ -147,7 +147,9 @@ def decode_mask(data: bytes | None, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     with _opened(data, max_pixels) as (image, known):
         if image.mode not in ("1", "L"):
             raise RowRejected("image_corrupt", f"a mask is black and white; this {known.pillow} has mode {image.mode}")
-        return np.asarray(image.convert("L")) > EDITED // 2
+        if image.mode == "1":
+            return np.array(image, dtype=np.bool_)
+        return np.asarray(image) > EDITED // 2
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from trainer.data.geometry import (
     reduction_of,
 )
 from trainer.data.members import EncodedSample
-from trainer.data.plain_images import decoded, size_of
+from trainer.data.plain_images import PlainImage, decoded, plain_image, size_of
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,21 @@ def decode(
         RowRejected: an image cannot be decoded; the mask has another size than the target; the crop cuts the whole
             edit away.
     """
-    width, height = size_of(encoded.target)
+    plain = plain_image(encoded.target)
+    width, height = size_of(encoded.target, plain)
     mask = _mask(encoded, width, height)
     reduction = reduction_of(width, height, bucket.width, bucket.height)
     crop = choose_crop(mask, bucket.width, bucket.height, reduction)
-    pixels = _image(encoded.target, crop, reduction, target) if with_target else np.empty((0, 0, 3), dtype=np.uint8)
+    pixels = np.empty((0, 0, 3), dtype=np.uint8)
+    if with_target:
+        pixels = _image(encoded.target, plain, crop, reduction, target)
     if not with_references or not encoded.references:
         everywhere = np.ones((bucket.height // LATENT_STRIDE, bucket.width // LATENT_STRIDE), dtype=np.bool_)
         return Sample(encoded.instruction, [], pixels, everywhere, encoded.mask_status)
     cells = latent_cells(mask, crop)
     if encoded.mask_status == MaskStatus.OK and not cells.any():
         raise RowRejected("edit_outside_crop", "no edited pixel is left in the crop")
-    references = [_image(data, crop, reduction, None) for data in encoded.references]
+    references = [_image(data, plain_image(data), crop, reduction, None) for data in encoded.references]
     return Sample(encoded.instruction, references, pixels, cells, encoded.mask_status)
 
 
@@ -96,10 +99,10 @@ def _mask(encoded: EncodedSample, width: int, height: int) -> Mask:
     return mask
 
 
-def _image(data: bytes, crop: Crop, reduction: Reduction, out: Image | None) -> Image:
+def _image(data: bytes, plain: PlainImage | None, crop: Crop, reduction: Reduction, out: Image | None) -> Image:
     """An image under the crop, decoded at a lower resolution where that costs nothing of the result."""
-    if reduction > 1 and size_of(data) == (crop.width, crop.height):
-        pixels = decoded(data, reduction)
+    if reduction > 1 and size_of(data, plain) == (crop.width, crop.height):
+        pixels = decoded(data, plain, reduction)
         is_reduced = pixels.shape[:2] != (crop.height, crop.width)
         return apply_to_image(pixels, reduced(crop, reduction) if is_reduced else crop, out)
-    return apply_to_image(decoded(data), crop, out)
+    return apply_to_image(decoded(data, plain), crop, out)

@@ -105,11 +105,13 @@ def apply_to_image(image: Image, crop: Crop, out: Image | None = None) -> Image:
         image: (H, W, 3) uint8. One of another size than the crop's is the same scene at another scale where its aspect
             ratio agrees to one pixel, and is then cropped to the same part of the scene; otherwise it is another
             picture (a second reference), and is cropped in its middle.
-        out: (P, Q, 3) uint8, C-contiguous, to write into; None makes an array.
+        out: (P, Q, 3) uint8, C-contiguous, to write into; None makes an array, or gives the image where it is one.
     """
     height, width = image.shape[:2]
     window = _for_size(crop, width, height)
     part = image[window.top : window.top + window.rows, window.left : window.left + window.columns]
+    if out is None and part.shape[:2] == (crop.out_height, crop.out_width):
+        return np.ascontiguousarray(part)
     result = np.empty((crop.out_height, crop.out_width, 3), dtype=np.uint8) if out is None else out
     _resize(part, result)
     return result
@@ -175,7 +177,7 @@ def _resize(part: Image, out: Image) -> None:
         # OpenCV's area averaging takes three times as long where the factor is no whole number.
         pixels = torch.from_numpy(part).permute(2, 0, 1).unsqueeze(0)
         smaller = functional.interpolate(pixels, size=(high, wide), mode="bilinear", antialias=True)
-        out[...] = smaller[0].permute(1, 2, 0).numpy()
+        cv2.merge(list(smaller[0].numpy()), dst=out)
 
 
 def _largest(width: int, height: int, out_width: int, out_height: int, lattice: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from schemas.image_format import JPEG, is_cut_off
 from schemas.images import DEFAULT_MAX_PIXELS, decode_image, image_size
 from trainer.data.geometry import Reduction
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _JPEG_SIZES = frozenset({0xC0, 0xC1, 0xC2})
 """Frame headers of baseline, extended and progressive JPEG."""
@@ -39,31 +40,22 @@ class PlainImage:
     is_jpeg: bool
 
 
-def decoded(data: bytes, reduction: Reduction = 1) -> npt.NDArray[np.uint8]:
-    """As `schemas.images.decode_image`."""
-    plain = plain_image(data)
-    if plain is not None and plain.width * plain.height <= DEFAULT_MAX_PIXELS:
-        pixels = decode_plain(data, plain, reduction)
-        if pixels is not None:
-            return pixels
-    return decode_image(data, reduction=reduction)
+def size_of(data: bytes, plain: PlainImage | None) -> tuple[int, int]:
+    """As `schemas.images.image_size`; `plain` is what `plain_image` said of `data`."""
+    return image_size(data) if plain is None else (plain.width, plain.height)
 
 
-def size_of(data: bytes) -> tuple[int, int]:
-    """As `schemas.images.image_size`."""
-    plain = plain_image(data)
-    if plain is not None and plain.width * plain.height <= DEFAULT_MAX_PIXELS:
-        return plain.width, plain.height
-    return image_size(data)
+def decoded(data: bytes, plain: PlainImage | None, reduction: Reduction = 1) -> npt.NDArray[np.uint8]:
+    """As `schemas.images.decode_image`; `plain` is what `plain_image` said of `data`."""
+    pixels = None if plain is None else decode_plain(data, plain, reduction)
+    return decode_image(data, reduction=reduction) if pixels is None else pixels
 
 
 def plain_image(data: bytes) -> PlainImage | None:
     """The size of a plain image, or None for anything else. Reads headers only."""
     if data.startswith(b"\xff\xd8\xff"):
-        return _plain_jpeg(data)
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _plain_png(data)
-    return None
+        return _small_enough(_plain_jpeg(data))
+    return _small_enough(_plain_png(data)) if data.startswith(_PNG) else None
 
 
 def decode_plain(data: bytes, image: PlainImage, reduction: Reduction = 1) -> npt.NDArray[np.uint8] | None:
@@ -89,6 +81,10 @@ def decode_plain(data: bytes, image: PlainImage, reduction: Reduction = 1) -> np
         # These flags know no other order of the colours.
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
     return np.asarray(pixels, dtype=np.uint8)
+
+
+def _small_enough(image: PlainImage | None) -> PlainImage | None:
+    return image if image is not None and image.width * image.height <= DEFAULT_MAX_PIXELS else None
 
 
 def _plain_jpeg(data: bytes) -> PlainImage | None:
