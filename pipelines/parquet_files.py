@@ -15,6 +15,8 @@ from pyarrow import fs
 from schemas.errors import InputError
 
 _GLOB_CHARACTERS = re.compile(r"[*?\[]")
+_OPTIONS = re.compile(r"\?\w+=[^?]*$")
+"""Behind an address: ?endpoint_override=HOST:PORT&scheme=http. A `?` without `=` is a glob's."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def row_group_ranges(footer: pq.FileMetaData, rows_wanted: int) -> Iterator[tupl
 
 
 def _expand(path: str) -> list[ParquetFile]:
-    filesystem, inner = locate(path)
+    options = found[0] if "://" in path and (found := _OPTIONS.search(path)) else ""
+    filesystem, inner = _locate_pattern(path.removesuffix(options), options)
     try:
         if glob := _GLOB_CHARACTERS.search(inner):
             base = inner[: glob.start()].rpartition("/")[0]
@@ -143,9 +146,19 @@ def _expand(path: str) -> list[ParquetFile]:
         raise InputError("paths", path, rule, mend)
     scheme = path.partition("://")[0] + "://" if "://" in path else ""
     return [
-        ParquetFile(_with_scheme(scheme, info.path), int(info.size or 0), int(info.mtime_ns or 0))
+        ParquetFile(_with_scheme(scheme, info.path) + options, int(info.size or 0), int(info.mtime_ns or 0))
         for info in sorted(chosen, key=lambda info: str(info.path))
     ]
+
+
+def _locate_pattern(path: str, options: str) -> tuple[fs.FileSystem, str]:
+    """As `locate`, of an address that may be a glob: in one with a scheme, `?` would begin its options."""
+    glob = _GLOB_CHARACTERS.search(path)
+    folder = path[: glob.start()].rpartition("/")[0] if glob is not None else path
+    if "://" not in folder:
+        return locate(path + options)
+    filesystem, inner = locate(folder + options)
+    return filesystem, inner.rstrip("/") + path[len(folder) :]
 
 
 def _with_scheme(scheme: str, inner: str) -> str:

@@ -24,6 +24,7 @@ from trainer.data.loader import micro_batches
 from trainer.data.training_data import open_data
 from trainer.train import train
 from unified_model.loading import load_for_inference
+from unified_model.tiny import build_tiny
 
 Make = Callable[..., CacheReport]
 
@@ -60,7 +61,8 @@ def test_losses_are_the_same_with_and_without(packed: Path, tiny_model: Path, tm
     data = {"drop": drop, "resolution": 64}
     without = losses(config_for(tiny_model, packed, tmp_path / "without", data=data))
     make(packed, tiny_model)
-    assert losses(config_for(tiny_model, packed, tmp_path / "latents", data=data)) == without
+    # By a process of the loader's own, to which the places travel.
+    assert losses(config_for(tiny_model, packed, tmp_path / "latents", data={**data, "workers": 1})) == without
     shutil.rmtree(packed.with_name(packed.name + SUFFIX))
     make(packed, tiny_model, features=True, dropped=True)
     # The VLM sees rows in other batches, padded otherwise, and so rounds otherwise.
@@ -72,6 +74,25 @@ def test_losses_are_the_same_with_and_without(packed: Path, tiny_model: Path, tm
     assert rounded == pytest.approx(without, rel=5e-3) and rounded != without
     off = config_for(tiny_model, packed, tmp_path / "off", data={**data, "cache": "off"})
     assert losses(off) == without
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_model_that_sees_reference_latents_takes_them_from_a_cache(tmp_path: Path) -> None:
+    build_tiny(takes_reference_latents=True).save_pretrained(tmp_path / "model")
+    rows = [edit_row(number) for number in range(12)]
+    several = [{**row, "references": row["references"] * (1 + number % 3)} for number, row in enumerate(rows)]
+    packed = pack_rows(tmp_path / "packed", several)
+    changes: dict[str, Any] = {"data": {"drop": {"image": 0.3}, "resolution": 64}, "batch_size": 3}
+    without = losses(config_for(tmp_path / "model", packed, tmp_path / "without", **changes))
+    make(packed, tmp_path / "model")
+    said: list[str] = []
+    config = config_for(tmp_path / "model", packed, tmp_path / "with", **changes)
+    data = open_data(config, 1)
+    said += open_cache(config, data.index, RunNeeds(config.model, True, False, 1)).lines
+    assert "latents of 12 of 12 samples" in said[0]
+    # The VAE sees one to three pictures of a row at a time, and rounds by how many.
+    assert losses(config) == pytest.approx(without, rel=1e-5)
 
 
 def test_batches_out_of_a_cache_hold_what_those_out_of_the_shards_hold(
