@@ -413,7 +413,13 @@ def test_the_error_line_is_the_same_under_both_runners(made: Path, tmp_path: Pat
 
 
 def write_training(folder: Path, made: Path, output: str) -> Path:
-    values = {"model": "nowhere", "shards": [str(made / "shards")], "output": output, "steps": 2, "dtype": "float32"}
+    values = {
+        "model": "nowhere",
+        "data": {"shards": [str(made / "shards")]},
+        "output": output,
+        "steps": 2,
+        "engine": {"dtype": "float32"},
+    }
     path = folder / "train.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
