@@ -17,6 +17,7 @@ from training_data import changed, config_for
 
 from schemas.errors import ConfigError, InputError, OutputError
 from trainer.checkpoints.checkpoint import complete_checkpoints, read_progress
+from trainer.checkpoints.model_files import model_files
 from trainer.config import TrainConfig
 from trainer.measures.throughput import MEASURED
 from trainer.train import train
@@ -84,6 +85,15 @@ def test_frozen_weights_are_known_by_content(tiny_model: Path, shards: Path, tmp
         train(config.model_copy(update={"model": str(moved), "steps": 3}))
     assert refused.value.field == "model"
     assert train(config.model_copy(update={"steps": 3})).step == 3
+
+
+def test_an_adapter_s_run_names_the_files_of_all_it_came_from(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+    result = train(config_for(tiny_model, shards, tmp_path / "run", steps=1, stage="lora"))
+    base, files = model_files(str(tiny_model)), model_files(str(result.export))
+    assert {name for name in files if name not in base} == {
+        f"adapter-0/{path.name}" for path in (tmp_path / "run" / "export" / "ema" / "adapter").iterdir()
+    }
+    assert all(files[name] == base[name] for name in base if name.startswith(("vlm/", "transformer/")))
 
 
 def test_a_full_disk_names_the_checkpoint_and_leaves_the_earlier_ones(

@@ -14,8 +14,8 @@ from typing import Any
 
 from schemas.atomic import sha256_of
 from schemas.errors import InputError
-from unified_model.card import CORE_PARTS, read_card
-from unified_model.checkpoint import checkpoint_folder, whole_model_of
+from unified_model.card import read_card
+from unified_model.checkpoint import checkpoint_folder, lineage_of
 
 Marks = dict[str, dict[str, Any]]
 """Part of the model and path in it ("vlm/model.safetensors") -> size in bytes, modified (nanoseconds), sha256."""
@@ -30,15 +30,17 @@ def model_files(model: str) -> dict[str, Path]:
     Raises:
         InputError: the folder or its base is missing.
     """
-    folder = checkpoint_folder(model)
-    whole = whole_model_of(folder)
-    files = {}
-    for part in read_card(whole).parts:
-        place = (folder if part in CORE_PARTS else whole) / part
-        for path in sorted(place.rglob("*")):
-            if path.is_file():
-                files[f"{part}/{path.relative_to(place).as_posix()}"] = path
-    return files
+    origin = lineage_of(checkpoint_folder(model))
+    places = {part: origin.whole / part for part in read_card(origin.whole).parts}
+    places |= {"conditioner": origin.conditioner / "conditioner", "transformer": origin.transformer / "transformer"}
+    # Adapters that are folded in when the model is loaded.
+    places |= {f"adapter-{number}": folder / "adapter" for number, folder in enumerate(origin.adapters)}
+    return {
+        f"{part}/{path.relative_to(place).as_posix()}": path
+        for part, place in places.items()
+        for path in sorted(place.rglob("*"))
+        if path.is_file()
+    }
 
 
 class ModelMarks:
