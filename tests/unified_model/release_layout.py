@@ -92,6 +92,7 @@ def write_release(folder: Path, model: UnifiedEditModel, state: dict[str, Tensor
     }
     values |= {name: text[name] for name in flat} | {name: getattr(config, name) for name in tokens}
     (folder / "config.json").write_text(json.dumps(values))
+    model.tower.vlm.generation_config.save_pretrained(folder)
     save_vlm_processor(model.processor.vlm_processor, folder)
     # As the processor of transformers 4.50 saves itself: the template in a file of its own, the area's bounds by name.
     template = folder / "chat_template.jinja"

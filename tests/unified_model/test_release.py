@@ -60,6 +60,7 @@ def test_a_converted_release_computes_what_its_modules_compute(
     model = UnifiedEditModel.from_pretrained(tmp_path / "model")
     assert same(model.tower.vlm, tiny.tower.vlm)
     assert same(model.core.denoiser, tiny.core.denoiser)
+    assert model.tower.vlm.generation_config.max_new_tokens == tiny.tower.vlm.generation_config.max_new_tokens
     inputs = model.processor(["Make the sky purple"], [[np.full((64, 48, 3), 9, np.uint8)]])
     features = model.features(inputs)
     assert torch.equal(features.vlm_states, tiny.features(inputs).vlm_states)

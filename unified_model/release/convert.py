@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from diffusers import FluxTransformer2DModel
-from transformers import GenerationConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from schemas.atomic import sync_folder, writing
 from schemas.config import Config
@@ -101,6 +101,8 @@ def convert_release(config: ReleaseConfig, output: Path, on_weights: OnWeights |
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         conditioner = _write_weights(aside, weights, mapped, layout, DTYPES[config.dtype], on_weights)
+        if (folder / GENERATION_CONFIG_NAME).is_file():
+            shutil.copyfile(folder / GENERATION_CONFIG_NAME, aside / "vlm" / GENERATION_CONFIG_NAME)
         write_surroundings(around, aside, conditioner)
         _finish(aside, config)
         if output.exists():
@@ -137,8 +139,6 @@ def _write_weights(
     layout.vlm.architectures = ["Qwen2_5_VLForConditionalGeneration"]
     layout.vlm.dtype = dtype
     layout.vlm.save_pretrained(places["vlm"])
-    if (weights.place / "generation_config.json").is_file():
-        GenerationConfig.from_pretrained(weights.place).save_pretrained(places["vlm"])
     write_renamed(places["vlm"], "model", weights, mapped.parts["vlm"], dtype, count)
     with torch.device("meta"):
         FluxTransformer2DModel.from_config(layout.transformer).save_config(places["transformer"])
