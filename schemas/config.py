@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
 from schemas.errors import ConfigError, InputError
 
@@ -39,6 +40,17 @@ def parse_config(config_class: type[ConfigT], values: Mapping[str, Any], where: 
         return config_class.model_validate(dict(values))
     except ValidationError as error:
         raise _config_error(config_class, error, where) from error
+
+
+def rule_broken(field: str, value: object, rule: str, mend: str = "Correct the value.") -> PydanticCustomError:
+    """To be raised by a validator that looks at several fields at once: the error then names the one to change, and not
+    all of their values.
+
+    Args:
+        field: dotted, relative to the model that validates.
+        value, rule, mend: as in `schemas.errors.EditmillError`.
+    """
+    return PydanticCustomError("rule_broken", "{rule}", {"field": field, "value": value, "rule": rule, "mend": mend})
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -92,6 +104,10 @@ def _config_error(config_class: type[BaseModel], error: ValidationError, where: 
         return ConfigError(field, first["input"], "is not a known key", mend)
     if first["type"] == "missing":
         return ConfigError(field, None, "is required and was not given", "Add it.")
+    if first["type"] == "rule_broken":
+        told = first["ctx"]
+        path = ".".join(filter(None, (location, told["field"])))
+        return ConfigError(f"{where}: {path}", told["value"], told["rule"], told["mend"])
     rule = first["msg"].removeprefix("Value error, ")
     return ConfigError(field, first["input"], rule[0].lower() + rule[1:], "Correct the value.")
 

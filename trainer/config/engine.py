@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from schemas.config import Config
+from schemas.config import Config, rule_broken
 
 AttentionName = Literal["sdpa", "flash", "cudnn", "flash_attention_2", "flash_attention_3"]
 Compiler = Literal["none", "inductor", "aot_eager", "eager"]
@@ -52,16 +52,17 @@ class EngineConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> EngineConfig:
-        if self.compile != "none" and self.zero_stage == 3:
-            raise ValueError("compile needs zero_stage 0, 1 or 2")
-        if self.offload_optimizer and self.zero_stage == 0:
-            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
-        if self.offload_parameters and self.zero_stage != 3:
-            raise ValueError("offload_parameters needs zero_stage 3")
-        if self.accumulate_in_float32 and (self.zero_stage < 2 or self.dtype == "float32"):
-            raise ValueError("accumulate_in_float32 needs zero_stage 2 or 3 and dtype bfloat16")
+        stage = self.zero_stage
+        if self.compile != "none" and stage == 3:
+            raise rule_broken("compile", self.compile, "needs zero_stage 0, 1 or 2")
+        if self.offload_optimizer and stage == 0:
+            raise rule_broken("offload_optimizer", True, "needs zero_stage 1, 2 or 3")
+        if self.offload_parameters and stage != 3:
+            raise rule_broken("offload_parameters", True, "needs zero_stage 3")
+        if self.accumulate_in_float32 and (stage < 2 or self.dtype == "float32"):
+            raise rule_broken("accumulate_in_float32", True, "needs zero_stage 2 or 3 and dtype bfloat16")
         if self.checkpoint_every > 1 and not self.gradient_checkpointing:
-            raise ValueError("checkpoint_every has no effect without gradient_checkpointing")
+            raise rule_broken("checkpoint_every", self.checkpoint_every, "has no effect without gradient_checkpointing")
         return self
 
     @property

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.config import Config
+from schemas.config import Config, rule_broken
 
 OptimizerName = Literal["adamw", "adamw_8bit", "prodigy"]
 ScheduleName = Literal["constant", "linear", "cosine", "polynomial"]
@@ -73,8 +73,6 @@ class OptimizerConfig(Config):
     @model_validator(mode="after")
     def _prodigy_finds_the_rate(self) -> OptimizerConfig:
         if self.name == "prodigy" and self.learning_rate < LEAST_PRODIGY_FACTOR:
-            raise ValueError(
-                "learning_rate is a factor of the rate that prodigy finds: "
-                f"it must be at least {LEAST_PRODIGY_FACTOR}, usually 1"
-            )
+            rule = f"is a factor of the rate that prodigy finds: it must be at least {LEAST_PRODIGY_FACTOR}"
+            raise rule_broken("learning_rate", self.learning_rate, rule, "Set it to 1.")
         return self

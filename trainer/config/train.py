@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.config import Config, parse_config, read_yaml
+from schemas.config import Config, parse_config, read_yaml, rule_broken
 from schemas.errors import ConfigError
 from trainer.config.data import DataConfig
 from trainer.config.engine import EngineConfig
@@ -121,29 +121,27 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _adapted_or_opened(self) -> TrainConfig:
         if self.adapts and self.trainable is not None:
-            raise ValueError("trainable: must be null in the stage `lora` (say it in lora.modules)")
+            raise rule_broken("trainable", self.trainable, "must be null in the stage lora", "Say it in lora.modules.")
         return self
 
     @model_validator(mode="after")
     def _best_is_measured(self) -> TrainConfig:
         if self.checkpoints.best_metric is not None and self.validation is None:
-            raise ValueError("checkpoints.best_metric: needs a validation, whose figure it is")
+            metric = self.checkpoints.best_metric
+            raise rule_broken("checkpoints.best_metric", metric, "is a figure of a validation", "Add `validation`.")
         return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
-        if self.optimizer.schedule != "constant" and self.schedule_end <= self.optimizer.warmup_steps:
-            raise ValueError(
-                f"optimizer.warmup_steps = {self.optimizer.warmup_steps} must be less than the "
-                f"{self.schedule_end} steps of the learning rate's schedule"
-            )
-        if self.engine.offload_optimizer and self.optimizer.name != "adamw":
-            raise ValueError(f"engine.offload_optimizer needs optimizer.name adamw, not {self.optimizer.name}")
-        if self.engine.attention in ("flash", "cudnn") and self.batch_size > 1:
-            raise ValueError(
-                f"engine.attention {self.engine.attention} takes no mask for padded rows: batch_size must be 1, not "
-                f"{self.batch_size}, or the attention sdpa or flash_attention_2"
-            )
+        optimizer, engine = self.optimizer, self.engine
+        if optimizer.schedule != "constant" and self.schedule_end <= optimizer.warmup_steps:
+            rule = f"must be less than the {self.schedule_end} steps of the learning rate's schedule"
+            raise rule_broken("optimizer.warmup_steps", optimizer.warmup_steps, rule)
+        if engine.offload_optimizer and optimizer.name != "adamw":
+            raise rule_broken("optimizer.name", optimizer.name, "must be adamw with engine.offload_optimizer")
+        if engine.attention in ("flash", "cudnn") and self.batch_size > 1:
+            rule = f"must be 1 with engine.attention {engine.attention}, which takes no mask for padded rows"
+            raise rule_broken("batch_size", self.batch_size, rule, "Lower it, or take sdpa or flash_attention_2.")
         return self
 
     @property

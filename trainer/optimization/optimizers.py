@@ -21,7 +21,7 @@ from trainer.config import TrainConfig
 from trainer.config.optimization import OptimizerName
 from trainer.distributed import Ranks
 
-EXTRA = "Install it with: pip install 'editmill[optimizers]', or take the optimizer adamw."
+EXTRA = 'In the clone, run pip install ".[optimizers]", or take adamw.'
 
 
 def check_optimizer(config: TrainConfig, ranks: Ranks) -> None:
