@@ -37,10 +37,11 @@ def show_dry_run(
     console.print(Text("Parameters that train", style="bold"))
     console.print(_opened(plan))
     console.print()
-    console.print(Text("Memory of one process, in GiB", style="bold"))
+    unit = "GiB" if plan.memory.needed >= GIB else "MiB"
+    console.print(Text(f"Memory of one process, in {unit}", style="bold"))
     console.print(_memory(plan))
     if plan.memory.host:
-        console.print("In the machine's memory, for each process:")
+        console.print("In the machine's memory, for each process, in GiB:")
         console.print(_items(plan.memory.host))
     _verdict(console, plan)
     return plan.fits is not False
@@ -99,7 +100,7 @@ def _data(plan: Plan) -> list[str]:
     samples = len(data.index)
     epochs = config.steps * config.global_batch(plan.ranks) / samples
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(data.index.left_out.items())) or "none"
-    lines = [f"{samples:,} samples, gone over {epochs:.3g} times (left out: {left_out})"]
+    lines = [f"{samples:,} samples, {epochs:.3g} epochs (left out: {left_out})"]
     if len(data.dataset_counts) > 1:
         lines += [f"{one.samples:,} of {one.name}, {one.share:.1%} of the run" for one in data.dataset_counts]
     for one in data.bucket_counts:
@@ -143,26 +144,29 @@ def _compute(plan: Plan) -> list[str]:
 def _memory(plan: Plan) -> Table:
     memory = plan.memory
     table = _table()
+    unit = GIB if memory.needed >= GIB else 2**20
     for item in memory.resident:
-        _row(table, item)
+        _row(table, item, unit)
     table.add_section()
-    table.add_row("stays", _gib(sum(item.bytes for item in memory.resident)), "", style="bold")
+    table.add_row("stays", _size(sum(item.bytes for item in memory.resident), unit), "", style="bold")
     largest = max(memory.phases, key=lambda item: item.bytes)
     table.add_section()
     for item in memory.phases:
-        _row(table, item, style="" if item is largest else "dim", prefix="+ ")
+        _row(table, item, unit, style="" if item is largest else "dim", prefix="+ ")
     table.add_section()
-    table.add_row("peak", _gib(memory.peak), f"while in: {largest.name}", style="bold")
+    table.add_row("peak", _size(memory.peak, unit), f"while in: {largest.name}", style="bold")
     if memory.overhead:
-        table.add_row("beside torch", _gib(memory.overhead), "CUDA, NCCL, and what the allocator loses to fragments")
-        table.add_row("needed", _gib(memory.needed), "", style="bold")
+        table.add_row(
+            "beside torch", _size(memory.overhead, unit), "CUDA, NCCL, and what the allocator loses to fragments"
+        )
+        table.add_row("needed", _size(memory.needed, unit), "", style="bold")
     return table
 
 
 def _items(items: Sequence[Item]) -> Table:
     table = _table()
     for item in items:
-        _row(table, item)
+        _row(table, item, GIB)
     return table
 
 
@@ -174,8 +178,8 @@ def _table() -> Table:
     return table
 
 
-def _row(table: Table, item: Item, style: str = "", prefix: str = "") -> None:
-    table.add_row(prefix + item.name, _gib(item.bytes), item.note, style=style)
+def _row(table: Table, item: Item, unit: int, style: str = "", prefix: str = "") -> None:
+    table.add_row(prefix + item.name, _size(item.bytes, unit), item.note, style=style)
 
 
 def _verdict(console: Console, plan: Plan) -> None:
@@ -186,7 +190,8 @@ def _verdict(console: Console, plan: Plan) -> None:
         return
     free = (room - plan.memory.needed) / GIB
     if plan.fits:
-        console.print(f"[bold green]Fits[/] into {room / GIB:.1f} GiB, with {free:.1f} GiB to spare.")
+        where = f"{room / GIB:.1f} GiB" + ("" if plan.on_gpu else " of this machine's memory")
+        console.print(f"[bold green]Fits[/] into {where}, with {free:.1f} GiB to spare.")
         _changes(console, "There is room for:", spare(plan), room)
         return
     console.print(f"[bold red]Does not fit[/] into {room / GIB:.1f} GiB: {-free:.1f} GiB too much.")
@@ -209,8 +214,8 @@ def _changes(console: Console, title: str, changes: Iterable[Change], room: int)
         console.print(Padding(table, (0, 0, 0, 2)))
 
 
-def _gib(size: int) -> str:
-    return f"{size / GIB:,.1f}" if size >= GIB / 20 else f"{size / GIB:,.3f}"
+def _size(size: int, unit: int) -> str:
+    return f"{size / unit:,.1f}" if size >= unit / 20 else f"{size / unit:,.3f}"
 
 
 def _flops(count: float) -> str:

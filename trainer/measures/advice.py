@@ -126,7 +126,7 @@ def _planned(plan: Plan, values: dict[str, Any], ranks: int, cost: str) -> Chang
         return None
     rows = [typical_row(other, skeleton)] * other.batch_size
     same_passes = plan.memory.rehearsal if set(values) and set(values) <= SAME_PASSES else None
-    return Change(values, ranks, cost, estimate_memory(other, skeleton, ranks, rows, rehearsal=same_passes).needed)
+    return Change(values, ranks, cost, estimate_memory(other, skeleton, ranks, rows, plan.on_gpu, same_passes).needed)
 
 
 def _yaml(value: Any) -> str:

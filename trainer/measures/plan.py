@@ -6,6 +6,7 @@ sizes and without counts of samples.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +46,11 @@ class Plan:
         context_tokens, image_tokens: of a sample in the DiT.
         parts: work of a sample.
         step_flops: model FLOPs of a step over all ranks.
-        padded: hardware FLOPs of a step over model FLOPs.
         memory: of one rank.
         gpu: the kind of GPU, or None where it is not known or the run is on a CPU.
         peak_flops: FLOP/s of one, or None.
-        device_bytes: memory of one, or None.
+        on_gpu: whether the run is planned for GPUs.
+        device_bytes: memory of one GPU, or None; on a CPU, of this machine for each process.
         ranks, nodes: of the run.
     """
 
@@ -65,10 +66,10 @@ class Plan:
     image_tokens: int
     parts: Parts
     step_flops: float
-    padded: float
     memory: MemoryEstimate
     gpu: str | None
     peak_flops: float | None
+    on_gpu: bool
     device_bytes: int | None
     ranks: int
     nodes: int
@@ -104,7 +105,9 @@ def plan_run(
     gpu = _gpu(config)
     model_flops = flops.model_flops(rows)
     micro_batches = config.gradient_accumulation * world
-    on_gpu = gpu is not None or config.hardware.memory_gib is not None or device_bytes is not None
+    known = gpu is not None or config.hardware.memory_gib is not None or device_bytes is not None
+    on_gpu = known or torch.cuda.is_available()
+    room = _device_bytes(config, gpu) if on_gpu else _machine_bytes() // (world // machines)
     return Plan(
         config=config,
         model="the released UniWorld-V1's sizes" if is_release else config.model,
@@ -118,11 +121,11 @@ def plan_run(
         image_tokens=flops.image_tokens(row),
         parts=flops.sample(row),
         step_flops=model_flops * micro_batches,
-        padded=flops.hardware_flops(rows) / model_flops,
         memory=estimate_memory(config, skeleton, world, rows, on_gpu),
         gpu=gpu,
         peak_flops=_peak(config, gpu),
-        device_bytes=device_bytes or _device_bytes(config, gpu),
+        on_gpu=on_gpu,
+        device_bytes=device_bytes or room,
         ranks=world,
         nodes=machines,
     )
@@ -190,3 +193,7 @@ def _device_bytes(config: TrainConfig, gpu: str | None) -> int | None:
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
     return None
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
