@@ -88,6 +88,30 @@ def test_captions_end_by_themselves_and_do_not_depend_on_the_batch(model_folder:
     ]
 
 
+def test_memory_that_does_not_hold_a_batch_halves_it_and_costs_one_row_at_most(model_folder: Path) -> None:
+    import torch
+
+    expected = step(model_folder)(rows(*IMAGES)).kept["captions"].to_pylist()
+    recaption = step(model_folder, batch_size=4)
+    recaption.setup()
+    sizes: list[int] = []
+    model: Any = recaption.asker.inner._model
+
+    def cramped(module: Any, positional: Any, inputs: dict[str, Any]) -> None:
+        grid = inputs["grid_thw"]
+        sizes.append(len(grid))
+        # The third picture, the tall one, never fits.
+        if len(grid) > 1 or int(grid[0, 1]) >= 2 * int(grid[0, 2]):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    watching = model.model.visual.register_forward_pre_hook(cramped, with_kwargs=True)
+    result = recaption(rows(*IMAGES))
+    watching.remove()
+    assert sizes == [4, 2, 1, 1, 2, 1, 1]
+    assert result.rejected["reason"].to_pylist() == ["out_of_memory"]
+    assert result.kept["captions"].to_pylist() == [*expected[:2], expected[3]]
+
+
 def test_a_reply_that_is_cut_off_is_rejected(model_folder: Path) -> None:
     result = step(model_folder, max_new_tokens=4)(rows(*IMAGES))
     assert result.kept.num_rows == 0
