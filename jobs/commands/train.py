@@ -103,6 +103,10 @@ def train(
     for option, value in (("--nodes", nodes), ("--device-memory", device_memory)):
         if value is not None:
             raise ConfigError(option, value, "belongs to a dry run", "Add --dry-run.")
+    if not on_ray and (workers is not None or address is not None):
+        raise ConfigError("--workers and --address", workers or address, "belong to --ray", "Add --ray, or drop them.")
+    if on_ray and processes is not None:
+        raise ConfigError("--processes", processes, "are the workers of --ray", "Say --workers.")
     if on_ray:
         from jobs.train_on_ray import OnRay, train_on_ray
 

@@ -67,6 +67,11 @@ def test_a_wrong_value_is_one_clear_error(change: str, message: str) -> None:
     assert message in str(result.exception)
 
 
+def test_what_belongs_to_ray_needs_it() -> None:
+    result = CliRunner().invoke(app, ["train", str(CONFIGS / "tiny-cpu.yaml"), "--workers", "2"])
+    assert isinstance(result.exception, ConfigError) and "Add --ray" in str(result.exception)
+
+
 def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", str(tmp_path / "none.yaml"), "--processes", "2"])
     assert isinstance(result.exception, InputError)
