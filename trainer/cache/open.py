@@ -147,7 +147,8 @@ def _chosen(
     packed: Path, config: TrainConfig, needs: RunNeeds, lines: list[str]
 ) -> tuple[_Opened, npt.NDArray[Any], npt.NDArray[Any]] | None:
     """The cache beside `packed` that serves best, with its keys and shards; what is against others goes to `lines`."""
-    place = packed.with_name(packed.name + SUFFIX)
+    whole = packed.absolute()
+    place = whole.with_name(whole.name + SUFFIX)
     serving: list[tuple[bool, bool, Path, CacheCard]] = []
     for folder in sorted(place.iterdir()) if place.is_dir() else []:
         card = read_card(folder)
