@@ -206,7 +206,8 @@ def _save(session: Session, logbook: Logbook) -> None:
     saved = session.save()
     parts = ", ".join(f"{kind} {gib(size)}" for kind, size in saved.sizes.items())
     seconds = time.perf_counter() - began
-    logbook.say(f"saved {saved.folder.name}: {gib(sum(saved.sizes.values()))} ({parts}) in {seconds:.1f} s")
+    gone = "".join(f"; deleted step-{step:06d}" for step in saved.deleted)
+    logbook.say(f"saved {saved.folder.name}: {gib(sum(saved.sizes.values()))} ({parts}) in {seconds:.1f} s{gone}")
 
 
 def _record(session: Session, losses: LossReport, norm: float | None, rate: float, meter: StepMeter) -> dict[str, Any]:

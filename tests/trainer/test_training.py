@@ -23,7 +23,7 @@ from trainer.data.training_data import open_data
 from trainer.errors import TrainingStopped
 from trainer.measures.throughput import MEASURED
 from trainer.signals import STOP_FILE
-from trainer.train import train
+from trainer.train import main, train
 from unified_model.codec import LatentCodec
 from unified_model.loading import load_for_inference
 from unified_model.model import UnifiedEditModel
@@ -106,6 +106,16 @@ def test_asked_to_stop_saves_and_the_run_goes_on(
     assert result.checkpoint == Path(stopped.output) / "checkpoints" / "step-000003"
     assert train(stopped).finished
     assert log(stopped) == log(unbroken)
+
+
+def test_a_scheduler_is_told_that_a_run_is_not_finished(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+    config = config_for(tiny_model, shards, tmp_path / "run", steps=1)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "train.yaml").write_text(json.dumps(config.as_json()))
+    command = [str(tmp_path / "train.yaml"), "--unfinished-code", "75"]
+    (tmp_path / "run" / STOP_FILE).touch()
+    assert main(command) == 75
+    assert main(command) == 0
 
 
 def test_a_finished_run_does_nothing_and_another_config_is_refused(
