@@ -1,7 +1,7 @@
 """The indexes of packed folders, as plain arrays: no shard is unpacked, no order is imposed.
 
-Ten million samples take about 400 MB, once on each rank; the loader's workers are told where to read, and hold none
-of it.
+Ten million samples take half a gigabyte, once on each rank, and some seconds to open; the loader's workers are told
+where to read, and hold none of it.
 """
 
 from __future__ import annotations
@@ -107,6 +107,8 @@ def open_shards(folders: Sequence[Path], statuses: Collection[str], subsets: Col
 
 def joined(indexes: Sequence[ShardIndex]) -> ShardIndex:
     """Several indexes as one, one after the other."""
+    if len(indexes) == 1:
+        return indexes[0]
     left_out: Counter[str] = Counter()
     for index in indexes:
         left_out.update(index.left_out)
@@ -125,8 +127,10 @@ def _open_folder(folder: Path, statuses: Collection[str], subsets: Collection[st
     shards = _check_files(folder, manifest)
     other_subsets: Counter[str] = Counter()
     other_statuses: Counter[str] = Counter()
-    in_subsets, parts = 0, []
-    for table in _tables(folder):
+    numbers = {name: number for number, name in enumerate(shards)}
+    in_subsets, filled = 0, 0
+    columns: list[npt.NDArray[Any]] = []
+    for table, left in _tables(folder):
         if "subset" in table.column_names:
             names = table["subset"]
             table = _taken(table, names, pc.or_(pc.is_null(names), _among(names, subsets)), other_subsets)
@@ -134,25 +138,32 @@ def _open_folder(folder: Path, statuses: Collection[str], subsets: Collection[st
         if manifest.record == "EditSample":
             status = pc.fill_null(table["mask_status"], "none")
             table = _taken(table, status, _among(status, statuses), other_statuses)
-        parts.append(_arrays(table, folder, {name: number for number, name in enumerate(shards)}))
+        arrays = _arrays(table, folder, numbers)
+        # Filled in place: pieces that are put together at the end would take twice the memory.
+        columns = columns or [np.empty((left, *array.shape[1:]), dtype=array.dtype) for array in arrays]
+        for column, array in zip(columns, arrays, strict=True):
+            column[filled : filled + table.num_rows] = array
+        filled += table.num_rows
     if other_subsets and not in_subsets:
         mend = f"Name one of them: subsets: [{min(other_subsets)}]."
         raise InputError("subsets", sorted(subsets), f"are none of {folder}, which has {sorted(other_subsets)}", mend)
     left_out = {f"subset {name}": samples for name, samples in other_subsets.items()} | dict(other_statuses)
-    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return ShardIndex(tuple(folder / name for name in shards), left_out, *columns)
+    pa.default_memory_pool().release_unused()
+    return ShardIndex(tuple(folder / name for name in shards), left_out, *(column[:filled] for column in columns))
 
 
-def _tables(folder: Path) -> Iterator[pa.Table]:
-    """The index, some rows at a time, texts as Arrow strings; an empty one at least."""
+def _tables(folder: Path) -> Iterator[tuple[pa.Table, int]]:
+    """The index, some rows at a time, and how many are left with these; an empty table at least."""
     path = folder / INDEX_NAME
     try:
         with pq.ParquetFile(path) as file:
             INDEX.check(file.schema_arrow.empty_table())
             columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
-            yield file.schema_arrow.empty_table().select(columns)
+            left = file.metadata.num_rows
+            yield file.schema_arrow.empty_table().select(columns), left
             for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
-                yield pa.Table.from_batches([batch])
+                yield pa.Table.from_batches([batch]), left
+                left -= batch.num_rows
     except (OSError, pa.ArrowInvalid) as error:
         raise ShardError("index", str(path), f"cannot be read ({error})", "Pack again.") from error
 
