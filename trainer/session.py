@@ -184,6 +184,7 @@ class Session:
             bad_samples=self.bad_samples,
             ema_updates=self.ema.updates if self.ema else 0,
             ranks=self.ranks.world,
+            samples=self.data.fingerprint,
             config=self.config.flat(),
             model=model,
             validation=self.last_validation if self.validated_at == self.step else {},
@@ -200,7 +201,7 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
     """
     torch.manual_seed(config.seed + ranks.rank)
     ranks.together(lambda: _check_machine(config, ranks))
-    data = ranks.together(lambda: open_data(config, ranks.world))
+    data = ranks.together(lambda: _samples(config, ranks, start))
     checks = config.validation
     held_out = None if checks is None else ranks.together(lambda: open_held_out(checks))
     model = ranks.together(lambda: _load_model(config, ranks.device))
@@ -226,6 +227,20 @@ def build(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> Session
         progress = ranks.together(lambda: checkpoint.load(path, engine, ema, ranks))
         session.step, session.bad_samples = progress.step, progress.bad_samples
     return session
+
+
+def _samples(config: TrainConfig, ranks: Ranks, start: run_folder.Start) -> TrainingData:
+    """The samples, once it is clear that a run which goes on finds those that it was begun with."""
+    data = open_data(config, ranks.world)
+    known = "" if start.checkpoint is None else checkpoint.read_progress(start.checkpoint).samples
+    if known and known != data.fingerprint:
+        raise ConfigError(
+            "data",
+            [folder for dataset in config.data.mixture for folder in dataset.shards],
+            "hold other samples than when the run was begun, so that its position means nothing any more",
+            "Bring the former shards back, or take another output folder.",
+        )
+    return data
 
 
 def _check_machine(config: TrainConfig, ranks: Ranks) -> None:

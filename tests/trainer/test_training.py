@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,16 @@ def test_a_finished_run_does_nothing_and_another_config_is_refused(
     assert longer.step == 4 and not longer.already_finished
     assert train(changed(config, optimizer={"learning_rate": 1e-4}), restart=True).step == 3
     assert len(log(config)) == 3
+
+
+def test_a_run_does_not_go_on_with_other_samples_under_the_same_path(tiny_model: Path, tmp_path: Path) -> None:
+    packed = pack_rows(tmp_path / "packed", [edit_row(number) for number in range(4)])
+    config = config_for(tiny_model, packed, tmp_path / "run", steps=1)
+    assert train(config).finished
+    shutil.rmtree(packed)
+    pack_rows(packed, [edit_row(number) for number in range(5)])
+    with pytest.raises(ConfigError, match="hold other samples than when the run was begun"):
+        train(config.model_copy(update={"steps": 2}))
 
 
 def test_a_half_written_checkpoint_is_not_taken(tiny_model: Path, shards: Path, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ class Progress:
         ranks: number of processes.
         config: the run's config (`TrainConfig.flat`).
         model: the files of the frozen weights by content.
+        samples: which samples the run has, in which order (`TrainingData.fingerprint`); empty in older checkpoints.
         validation: metrics measured with these very weights; empty where none were.
     """
 
@@ -63,6 +64,7 @@ class Progress:
     ranks: int
     config: dict[str, Any]
     model: Marks = field(default_factory=dict)
+    samples: str = ""
     validation: dict[str, float] = field(default_factory=dict)
 
 

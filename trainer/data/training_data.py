@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,15 @@ class TrainingData:
     buckets: tuple[Bucket, ...]
     bucket_counts: tuple[BucketCount, ...]
     dataset_counts: tuple[DatasetCount, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of the samples in the order of the index, with what decides their bucket: a position
+        of the run means the same sample only where this is the same."""
+        digest = hashlib.blake2b(digest_size=8)
+        for column in (self.index.keys, self.index.datasets, self.index.widths, self.index.heights):
+            digest.update(np.ascontiguousarray(column).data)
+        return digest.hexdigest()
 
     def keys_at(self, positions: Sequence[int]) -> list[str]:
         """The keys of the samples at positions of the run."""
