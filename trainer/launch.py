@@ -16,6 +16,7 @@ import torch
 
 from schemas.errors import ConfigError
 from trainer.distributed import RENDEZVOUS
+from trainer.signals import SIGNALS
 
 GRACE = 20.0
 """Seconds that ranks get to end by themselves once one of them failed; then they are killed."""
@@ -25,7 +26,7 @@ _POLL = 0.1
 def launch(arguments: Sequence[str], processes: int) -> int:
     """Run `python -m trainer.train ARGUMENTS` on `processes` ranks.
 
-    SIGTERM is passed on to every rank, which then save and end. The ranks meet at a file, so no port is needed.
+    SIGTERM and SIGUSR1 are passed on to every rank, which then save and end. The ranks meet at a file, not at a port.
 
     Returns:
         0 where every rank returned 0, else the first other exit code that was seen.
@@ -41,7 +42,7 @@ def launch(arguments: Sequence[str], processes: int) -> int:
         with _ctrl_c_ignored():
             ranks = [_start(arguments, rank, processes, Path(folder)) for rank in range(processes)]
         try:
-            with _pass_on_sigterm(ranks):
+            with _pass_on_signals(ranks):
                 return _wait(ranks)
         finally:
             for rank in ranks:
@@ -95,14 +96,15 @@ def _ctrl_c_ignored() -> Iterator[None]:
 
 
 @contextmanager
-def _pass_on_sigterm(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+def _pass_on_signals(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
     def pass_on(number: int, frame: object) -> None:
         for rank in ranks:
             if rank.poll() is None:
-                rank.send_signal(signal.SIGTERM)
+                rank.send_signal(number)
 
-    before = signal.signal(signal.SIGTERM, pass_on)
+    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
