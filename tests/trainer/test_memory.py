@@ -3,50 +3,30 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel
-from training_data import config_for
+from memory_rank import PROMPT, SIDE, measured_peak, memory_config, middle_core
 
 from trainer import distributed
 from trainer.adapters import open_stage
 from trainer.config import TrainConfig
 from trainer.measures.flops import Row
-from trainer.measures.live_bytes import LiveBytes
 from trainer.measures.memory import MemoryEstimate, estimate_memory
 from trainer.measures.rehearsal import rehearse
-from trainer.optimization import engine as engines
 from trainer.optimization.kernels import recompute_blocks
 from trainer.stages import STAGES, open_modules
-from unified_model.conditioners import MlpConditioner, Widths
 from unified_model.core import EditCore
-from unified_model.denoiser import FluxDenoiser
-from unified_model.features import Conditioning, EditFeatures
+from unified_model.features import Conditioning
 from unified_model.skeleton import Skeleton, release_skeleton, skeleton_of_model
 from unified_model.tiny import build_tiny
 
-PROMPT, SIDE = 20, 16
 ROW = Row(SIDE * 8, SIDE * 8, PROMPT, ((4, 4),))
-
-
-def middle_core(dtype: torch.dtype) -> EditCore:
-    """Ten blocks of real classes, some 16 million parameters."""
-    transformer = FluxTransformer2DModel(
-        in_channels=64,
-        num_layers=4,
-        num_single_layers=6,
-        attention_head_dim=32,
-        num_attention_heads=8,
-        joint_attention_dim=64,
-        pooled_projection_dim=32,
-        guidance_embeds=True,
-        axes_dims_rope=(8, 12, 12),
-    )
-    core = EditCore(MlpConditioner.fresh(Widths(64, 48, 64, 32)), FluxDenoiser(transformer))
-    return torch.nn.Module.to(core, dtype).train()
 
 
 def middle_skeleton(dtype: torch.dtype) -> Skeleton:
@@ -119,32 +99,6 @@ def group() -> Iterator[None]:
     gc.collect()
 
 
-def measured_peak(config: TrainConfig, dtype: torch.dtype) -> int:
-    """Bytes of tensors alive at most in the second step of the real engine, all that stays included."""
-    ranks = distributed.start()
-    live = LiveBytes("cpu")
-    with live:
-        core = middle_core(dtype)
-        open_stage(core, config)
-        recompute_blocks(core.denoiser.transformer, config.engine.recompute_every)
-        engine = engines.build_engine(core, config, ranks)
-        features = EditFeatures(
-            torch.randn(2, PROMPT, 64).to(dtype),
-            torch.ones(2, PROMPT, dtype=torch.bool),
-            torch.randn(2, 16, 48).to(dtype),
-            torch.arange(2),
-            torch.tensor([3, 3]),
-        )
-        for _ in range(2):
-            live.peak = live.now
-            for _ in range(config.gradient_accumulation):
-                velocity = engine(torch.randn(2, 16, SIDE, SIDE), torch.rand(2), features)
-                engines.backward(engine, velocity.square().mean(), config, ranks)
-                del velocity
-                engines.step(engine, config)
-    return live.peak
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.usefixtures("group")
@@ -159,28 +113,37 @@ def measured_peak(config: TrainConfig, dtype: torch.dtype) -> int:
     ],
 )
 def test_the_estimate_is_what_deepspeed_takes(
-    tmp_path: Path, zero_stage: int, dtype: str, accumulation: int, checkpointing: bool
+    zero_stage: int, dtype: str, accumulation: int, checkpointing: bool
 ) -> None:
-    config = config_for(
-        tmp_path,
-        tmp_path,
-        tmp_path,
-        gradient_accumulation=accumulation,
-        ema={"enabled": False},
-        engine={
-            "zero_stage": zero_stage,
-            "dtype": dtype,
-            "gradient_checkpointing": checkpointing,
-            "reduce_bucket_size": 2_000_000,
-        },
-    )
-    core_dtype = getattr(torch, dtype)
-    skeleton = middle_skeleton(core_dtype)
+    config = memory_config(zero_stage, dtype, accumulation, checkpointing)
+    assert estimated_peak(config, 1) == pytest.approx(measured_peak(config), rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("zero_stage", [2, 3])
+def test_the_estimate_of_each_of_two_ranks(tmp_path: Path, zero_stage: int) -> None:
+    own = {"EDITMILL_RENDEZVOUS": f"file://{tmp_path / 'meet'}", "WORLD_SIZE": "2", "DS_ACCELERATOR": "cpu"}
+    call = [sys.executable, str(Path(__file__).with_name("memory_rank.py")), str(zero_stage)]
+    ranks = [
+        subprocess.Popen(
+            call, env=os.environ | own | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True
+        )
+        for rank in "01"
+    ]
+    outputs = [rank.communicate(timeout=120)[0] for rank in ranks]
+    estimate = estimated_peak(memory_config(zero_stage), 2)
+    for output in outputs:
+        assert estimate == pytest.approx(int(output.split()[-1]), rel=0.05)
+
+
+def estimated_peak(config: TrainConfig, ranks: int) -> int:
+    """Of the core alone."""
+    skeleton = middle_skeleton(getattr(torch, config.engine.dtype))
     open_stage(skeleton.core, config)
     recompute_blocks(skeleton.core.denoiser.transformer, config.engine.recompute_every)
-    estimate = estimate_memory(config, skeleton, 1, [ROW, ROW])
-    towers = sum(item.bytes for item in estimate.resident if item.name in ("VLM", "SigLIP", "VAE"))
-    assert estimate.peak - towers == pytest.approx(measured_peak(config, core_dtype), rel=0.05)
+    estimate = estimate_memory(config, skeleton, ranks, [ROW, ROW])
+    return estimate.peak - sum(item.bytes for item in estimate.resident if item.name in ("VLM", "SigLIP", "VAE"))
 
 
 def released(**changes: object) -> MemoryEstimate:

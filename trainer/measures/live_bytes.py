@@ -7,7 +7,7 @@ makes and drops every tensor that the real one would.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,12 +69,15 @@ class LiveBytes(TorchDispatchMode):
 
 
 @contextmanager
-def fused_attention() -> Iterator[None]:
-    """Inside, `scaled_dot_product_attention` is the flash kernel's operator, as it is on a GPU.
+def kernels_of_a_run(linear: Callable[..., torch.Tensor] | None = None) -> Iterator[None]:
+    """Inside, `scaled_dot_product_attention` is the flash kernel's operator, as it is on a GPU, and `linear` as told.
 
-    On the meta device torch would choose the plain formula, which keeps the scores of all pairs.
+    On the meta device torch would choose the plain formula of attention, which keeps the scores of all pairs.
+
+    Args:
+        linear: in place of torch's; None for torch's own, whatever DeepSpeed has put in its place in this process.
     """
-    before = functional.scaled_dot_product_attention
+    attention, linear_before = functional.scaled_dot_product_attention, functional.linear
 
     def flash(
         query: torch.Tensor,
@@ -94,7 +97,9 @@ def fused_attention() -> Iterator[None]:
         return attended
 
     functional.scaled_dot_product_attention = flash
+    functional.linear = linear or torch._C._nn.linear
     try:
         yield
     finally:
-        functional.scaled_dot_product_attention = before
+        functional.scaled_dot_product_attention = attention
+        functional.linear = linear_before

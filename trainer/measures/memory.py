@@ -12,9 +12,11 @@ What stays follows from counts of parameters. What comes and goes with activatio
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
+import torch
 from torch import nn
 
 from trainer.config import TrainConfig
@@ -83,12 +85,14 @@ class Sizes:
         trainable, frozen: of the core.
         element: bytes of a weight.
         ranks: of the run.
+        small: elements of parameters that ZeRO 3 leaves whole.
     """
 
     trainable: int
     frozen: int
     element: int
     ranks: int
+    small: int
 
     @classmethod
     def of(cls, config: TrainConfig, skeleton: Skeleton, ranks: int) -> Sizes:
@@ -96,7 +100,8 @@ class Sizes:
         parameters = list(skeleton.core.parameters())
         trainable = sum(value.numel() for value in parameters if value.requires_grad)
         frozen = sum(value.numel() for value in parameters) - trainable
-        return cls(trainable, frozen, 2 if config.engine.dtype == "bfloat16" else 4, ranks)
+        small = sum(value.numel() for value in parameters if value.numel() < config.engine.persistence_threshold)
+        return cls(trainable, frozen, 2 if config.engine.dtype == "bfloat16" else 4, ranks, small)
 
     @property
     def own(self) -> int:
@@ -122,7 +127,7 @@ def estimate_memory(
     """
     sizes = Sizes.of(config, skeleton, ranks)
     bucket = _bucket(config, sizes, on_gpu)
-    rehearsal = rehearsal or rehearse(skeleton, rows, _store(config, sizes))
+    rehearsal = rehearsal or rehearse(skeleton, rows, _store(config, sizes), _linear(config))
     resident, host = _resident(config, skeleton, sizes, bucket)
     gathered = _gathered(config, sizes)
     again = _kept_gradients(config, sizes) if config.gradient_accumulation > 1 and config.engine.zero_stage < 3 else 0
@@ -195,6 +200,15 @@ def _store(config: TrainConfig, sizes: Sizes) -> GradientStore | None:
     return GradientStore(sizes.element, 1.0, 0, sizes.trainable)
 
 
+def _linear(config: TrainConfig) -> Callable[..., torch.Tensor] | None:
+    """ZeRO 3 has a linear layer of its own, which keeps its input where the weight is frozen too."""
+    if config.engine.zero_stage < 3:
+        return None
+    from deepspeed.runtime.zero.linear import zero3_linear_wrap
+
+    return cast("Callable[..., torch.Tensor]", zero3_linear_wrap)
+
+
 def _kept_gradients(config: TrainConfig, sizes: Sizes) -> int:
     """Gradients that stay from one micro-batch to the next."""
     if config.engine.zero_stage == 2:
@@ -234,12 +248,14 @@ def _bucket(config: TrainConfig, sizes: Sizes, on_gpu: bool) -> int:
 
 
 def _gathered(config: TrainConfig, sizes: Sizes) -> int:
-    """With ZeRO 3, parameters that are whole on this rank while they are used."""
+    """With ZeRO 3, parameters that are whole on this rank while they are used, and the buffer in which those to come
+    are fetched."""
     engine = config.engine
     if engine.zero_stage < 3 or (sizes.ranks == 1 and not engine.offload_parameters):
         return 0
-    elements = min(engine.max_live_parameters + engine.prefetch_bucket_size, sizes.trainable + sizes.frozen)
-    return elements * sizes.element
+    total = sizes.trainable + sizes.frozen
+    whole = min(engine.max_live_parameters + engine.prefetch_bucket_size, total)
+    return (whole + min(engine.prefetch_bucket_size, total - sizes.small)) * sizes.element
 
 
 def _towers_work(skeleton: Skeleton, rows: Sequence[Row], element: int) -> int:

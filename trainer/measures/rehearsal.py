@@ -6,14 +6,14 @@ kind of block or adapter needs no formula. Shape legend as in `unified_model.fea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from trainer.measures.flops import Row
-from trainer.measures.live_bytes import LiveBytes, fused_attention
+from trainer.measures.live_bytes import LiveBytes, kernels_of_a_run
 from unified_model.features import EditFeatures, ReferenceLatents
 from unified_model.skeleton import Skeleton
 
@@ -65,7 +65,12 @@ class GradientStore:
         return round(self._total * self._share * self._element_bytes)
 
 
-def rehearse(skeleton: Skeleton, rows: Sequence[Row], gradients: GradientStore | None = None) -> Rehearsal:
+def rehearse(
+    skeleton: Skeleton,
+    rows: Sequence[Row],
+    gradients: GradientStore | None = None,
+    linear: Callable[..., torch.Tensor] | None = None,
+) -> Rehearsal:
     """Rehearse a micro-batch.
 
     Args:
@@ -73,13 +78,14 @@ def rehearse(skeleton: Skeleton, rows: Sequence[Row], gradients: GradientStore |
             gradients, and may be rehearsed again.
         rows: of one target size, B of them; each is taken to be as long as the longest.
         gradients: what is stored of them; None for nothing.
+        linear: what the run has in place of torch's linear layers; None for nothing.
     """
     encode = _encoding(skeleton, rows)
     core = skeleton.core
     live = LiveBytes("meta", [*core.parameters(), *core.buffers()])
     entered: dict[str, int] = {}
     hooks = [*_watch_blocks(core, live, entered), *_drop_gradients(core, live, gradients)]
-    with live, fused_attention():
+    with live, kernels_of_a_run(linear):
         features, latents, times, references = _inputs(skeleton, rows)
         velocity = core(latents, times, features, reference_latents=references)
         error = (velocity.float() - torch.empty_like(latents)).square().mean(dim=1, keepdim=True)
@@ -125,7 +131,7 @@ def _inputs(
 def _encoding(skeleton: Skeleton, rows: Sequence[Row]) -> int:
     live = LiveBytes("meta", skeleton.codec.parameters())
     pictures = max(1, max(len(row.reference_latents) for row in rows))
-    with live, fused_attention():
+    with live, kernels_of_a_run():
         pixels = torch.empty(len(rows) * pictures, 3, rows[0].height, rows[0].width, device="meta")
         skeleton.codec.encode(pixels)
     return live.peak
