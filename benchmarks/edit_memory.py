@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from trainer.measures.live_bytes import LiveBytes, fused_attention
+from trainer.measures.live_bytes import LiveBytes, kernels_of_a_run
 from unified_model.features import Conditioning
 from unified_model.footprint import edit_footprint
 from unified_model.placement import Offload
@@ -37,8 +37,8 @@ def one_pass(skeleton: Skeleton, side: int) -> int:
     """Bytes that a pass of the DiT makes at most for an image of side x side pixels, beside its weights."""
     denoiser, meta = skeleton.core.denoiser, torch.device("meta")
     cells = side // skeleton.codec.stride
-    live = LiveBytes([*denoiser.parameters(), *denoiser.buffers()])
-    with torch.no_grad(), live, fused_attention():
+    live = LiveBytes("meta", [*denoiser.parameters(), *denoiser.buffers()])
+    with torch.no_grad(), live, kernels_of_a_run():
         latents = torch.empty(1, skeleton.codec.channels, cells, cells, device=meta)
         tokens = torch.empty(1, PROMPT + 1024, denoiser.context_width, dtype=torch.bfloat16, device=meta)
         pooled = torch.empty(1, denoiser.pooled_width, dtype=torch.bfloat16, device=meta)
@@ -48,9 +48,9 @@ def one_pass(skeleton: Skeleton, side: int) -> int:
 
 def one_decode(skeleton: Skeleton, side: int) -> int:
     """Bytes that the VAE makes at most while it decodes, beside its weights."""
-    live = LiveBytes([*skeleton.codec.parameters(), *skeleton.codec.buffers()])
+    live = LiveBytes("meta", [*skeleton.codec.parameters(), *skeleton.codec.buffers()])
     cells = side // skeleton.codec.stride
-    with live, fused_attention():
+    with live, kernels_of_a_run():
         skeleton.codec.decode(torch.empty(1, skeleton.codec.channels, cells, cells, device="meta"))
     return live.peak
 
