@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import typer
 
+from jobs.commands.ablate import ablate
 from jobs.commands.assemble import assemble
 from jobs.commands.cache import cache
 from jobs.commands.convert_release import convert_release
@@ -60,6 +61,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "edit": edit,
     "export": export,
+    "ablate": ablate,
 }
 """Subcommand -> its function, in the order in which `editmill --help` shows them."""
 

@@ -109,8 +109,9 @@ def build_tiny_flux(guidance_embeds: bool = False) -> FluxTransformer2DModel:
     )
 
 
-def build_tiny_vlm(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
-    """Qwen2.5-VL with two layers in each tower, weights drawn from torch's global generator.
+def build_tiny_vlm(tokenizer: PreTrainedTokenizerFast, layers: int = 2) -> Qwen2_5_VLForConditionalGeneration:
+    """Qwen2.5-VL with two layers in its vision tower and `layers` in the language model, weights drawn from torch's
+    global generator.
 
     Its generation settings make a random model's reply readable and finite: only whole words are spoken, words are not
     repeated for long, and from the twelfth token on the end of the reply grows likelier until it comes.
@@ -125,7 +126,7 @@ def build_tiny_vlm(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForCondition
             "vocab_size": len(tokenizer),
             "hidden_size": VLM_WIDTH,
             "intermediate_size": 128,
-            "num_hidden_layers": 2,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 32768,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -44,8 +46,12 @@ CHAT_TEMPLATE = (
 """Qwen2.5-VL's layout of a chat, for text and images."""
 
 
-def build_tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer. Any text can be encoded and comes back unchanged; the same on every call."""
+def build_tiny_tokenizer(more_words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """The tokenizer. Any text can be encoded and comes back unchanged; the same on every call.
+
+    Args:
+        more_words: words that become one token each as well, at the beginning of a text and after a space.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -53,7 +59,8 @@ def build_tiny_tokenizer() -> PreTrainedTokenizerFast:
         vocab_size=4096, min_frequency=1, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )  # fmt: skip
-    tokenizer.train_from_iterator([f" {word}" for word in dict.fromkeys(WORDS)], trainer)
+    spaced = [f" {word}" for word in dict.fromkeys((*WORDS, *more_words))]
+    tokenizer.train_from_iterator([*spaced, *dict.fromkeys(more_words)], trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

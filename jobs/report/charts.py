@@ -13,7 +13,8 @@ from schemas.axes import Point, linear_ticks, log_ticks, padded_range, thin, tic
 
 SERIES_COLOURS = 6
 """Line colours in the style sheet: .s0 ... .s5; further series repeat them."""
-_WIDTH, _HEIGHT = 760, 320
+WIDTH, _HEIGHT = 760, 320
+"""Units of a chart."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 88, 18, 14, 50
 
 
@@ -23,8 +24,8 @@ def curve_svg(curve: Curve) -> tuple[str, int]:
     drawn = [point for pieces in runs.values() for piece in pieces for point in piece]
     left_out = sum(len(points) for points in curve.series.values()) - len(drawn)
     if not drawn:
-        return _frame([_text(_WIDTH / 2, _HEIGHT / 2, "no points to draw", "middle")], curve.y_label), left_out
-    to_x, x_ticks = _scale([x for x, _ in drawn], _LEFT, _WIDTH - _RIGHT, False)
+        return frame_svg([text_svg(WIDTH / 2, _HEIGHT / 2, "no points to draw", "middle")], curve.y_label), left_out
+    to_x, x_ticks = _scale([x for x, _ in drawn], _LEFT, WIDTH - _RIGHT, False)
     to_y, y_ticks = _scale([y for _, y in drawn], _HEIGHT - _BOTTOM, _TOP, curve.log_y)
     parts = _grid(to_x, x_ticks, to_y, y_ticks, curve.x_label, curve.y_label)
     for position, pieces in enumerate(runs.values()):
@@ -36,7 +37,7 @@ def curve_svg(curve: Curve) -> tuple[str, int]:
             else:
                 path = " ".join(f"{to_x(x):.1f},{to_y(y):.1f}" for x, y in thin(piece))
                 parts.append(f'<polyline class="{colour} line" points="{path}"/>')
-    return _frame(parts, f"{curve.y_label} over {curve.x_label}"), left_out
+    return frame_svg(parts, f"{curve.y_label} over {curve.x_label}"), left_out
 
 
 def histogram_svg(histogram: Histogram) -> tuple[str, int]:
@@ -44,11 +45,11 @@ def histogram_svg(histogram: Histogram) -> tuple[str, int]:
     series = {name: np.asarray(values, np.float64) for name, values in histogram.series.items()}
     values = np.concatenate(list(series.values()))
     if values.size == 0:
-        return _frame([_text(_WIDTH / 2, _HEIGHT / 2, "no values", "middle")], histogram.x_label), 0
+        return frame_svg([text_svg(WIDTH / 2, _HEIGHT / 2, "no values", "middle")], histogram.x_label), 0
     totals, edges = np.histogram(values, bins=histogram.bins, range=histogram.bounds)
-    to_x, _ = _scale([float(edges[0]), float(edges[-1])], _LEFT, _WIDTH - _RIGHT, False, pad=False)
+    to_x, _ = _scale([float(edges[0]), float(edges[-1])], _LEFT, WIDTH - _RIGHT, False, pad=False)
     top = max(1, int(totals.max()))
-    to_y = _linear(0.0, top * 1.05, _HEIGHT - _BOTTOM, _TOP)
+    to_y = linear_scale(0.0, top * 1.05, _HEIGHT - _BOTTOM, _TOP)
     y_ticks = [tick for tick in linear_ticks(0, top) if tick == round(tick)]
     parts = _grid(to_x, linear_ticks(float(edges[0]), float(edges[-1]), 8), to_y, y_ticks, histogram.x_label, "count")
     below = np.zeros_like(totals)
@@ -65,7 +66,7 @@ def histogram_svg(histogram: Histogram) -> tuple[str, int]:
                     f"<title>{escape(told.strip())}</title></rect>"
                 )
         below += counts
-    return _frame(parts, f"histogram of {histogram.x_label}"), int(values.size - totals.sum())
+    return frame_svg(parts, f"histogram of {histogram.x_label}"), int(values.size - totals.sum())
 
 
 def bars_svg(bars: Bars) -> str:
@@ -73,16 +74,16 @@ def bars_svg(bars: Bars) -> str:
     row, names = 30, list(bars.values)
     longest = max([*bars.values.values(), 0.0])
     left = min(300, 16 + 8 * max((len(name) for name in names), default=0))
-    room = _WIDTH - left - 130
+    room = WIDTH - left - 130
     parts = []
     for position, (name, value) in enumerate(bars.values.items()):
         middle = position * row + row / 2
         width = max(1.0, room * value / longest) if longest > 0 and value > 0 else 0.0
         shown = f"{tick_text(value)} {bars.unit}".strip()
-        parts.append(_text(left - 10, middle + 5, name if len(name) <= 36 else f"{name[:35]}…", "end", "name"))
+        parts.append(text_svg(left - 10, middle + 5, name if len(name) <= 36 else f"{name[:35]}…", "end", "name"))
         parts.append(f'<rect class="s0 bar" x="{left}" y="{middle - 9}" width="{width:.1f}" height="18" rx="3"/>')
-        parts.append(_text(left + width + 8, middle + 5, shown, "start"))
-    return _frame(parts, "bars", max(row, row * len(names)))
+        parts.append(text_svg(left + width + 8, middle + 5, shown, "start"))
+    return frame_svg(parts, "bars", max(row, row * len(names)))
 
 
 def _runs_of(points: Sequence[Point], log_y: bool) -> list[list[Point]]:
@@ -102,14 +103,15 @@ def _scale(
     low, high = min(values), max(values)
     if log:
         low, high = padded_range(math.log10(low), math.log10(high))
-        straight = _linear(low, high, start, stop)
+        straight = linear_scale(low, high, start, stop)
         return (lambda value: straight(math.log10(value))), log_ticks(10**low, 10**high)
     if pad or low == high:
         low, high = padded_range(low, high)
-    return _linear(low, high, start, stop), linear_ticks(low, high)
+    return linear_scale(low, high, start, stop), linear_ticks(low, high)
 
 
-def _linear(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
+def linear_scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
+    """The map that takes low..high to start..stop."""
     return lambda value: start + (value - low) / (high - low) * (stop - start)
 
 
@@ -121,27 +123,29 @@ def _grid(
     x_label: str,
     y_label: str,
 ) -> list[str]:
-    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    bottom, right = _HEIGHT - _BOTTOM, WIDTH - _RIGHT
     parts = []
     for tick in y_ticks:
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{to_y(tick):.1f}" y2="{to_y(tick):.1f}"/>')
-        parts.append(_text(_LEFT - 9, to_y(tick) + 4.5, tick_text(tick), "end"))
+        parts.append(text_svg(_LEFT - 9, to_y(tick) + 4.5, tick_text(tick), "end"))
     for tick in x_ticks:
         x = to_x(tick)
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 5}"/>')
-        parts.append(_text(x, bottom + 21, tick_text(tick), "middle"))
+        parts.append(text_svg(x, bottom + 21, tick_text(tick), "middle"))
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    parts.append(_text((_LEFT + right) / 2, _HEIGHT - 7, x_label, "middle", "name"))
+    parts.append(text_svg((_LEFT + right) / 2, _HEIGHT - 7, x_label, "middle", "name"))
     centre = (_TOP + bottom) / 2
     turned = f"translate(16 {centre:.0f}) rotate(-90)"
     parts.append(f'<text class="name" text-anchor="middle" transform="{turned}">{escape(y_label)}</text>')
     return parts
 
 
-def _text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> str:
+def text_svg(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> str:
+    """A line of text; `anchor` is start, middle or end, `kind` its class in the style sheet."""
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _frame(parts: Sequence[str], label: str, height: int = _HEIGHT) -> str:
-    opening = f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">'
+def frame_svg(parts: Sequence[str], label: str, height: int = _HEIGHT) -> str:
+    """A whole chart of `WIDTH` units; `label` is read out in its place."""
+    opening = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">'
     return opening + "".join(parts) + "</svg>"

@@ -13,12 +13,15 @@ from markupsafe import Markup
 from PIL import Image
 
 from jobs.report.charts import SERIES_COLOURS, bars_svg, curve_svg, histogram_svg
+from jobs.report.interval_chart import intervals_svg
 from jobs.report.sections import (
     Bars,
     Counts,
     Curve,
     Figures,
     Histogram,
+    Intervals,
+    Matrix,
     Notice,
     Section,
     Strips,
@@ -64,6 +67,13 @@ def _values(section: Section) -> dict[str, Any]:
             values.update(svg=Markup(svg), legend=legend, caption=_joined(section.caption, note))
         case Bars():
             values.update(svg=Markup(bars_svg(section)), legend=[], caption=section.caption)
+        case Intervals():
+            values.update(svg=Markup(intervals_svg(section)), legend=[], caption=section.caption)
+        case Matrix():
+            rows = [
+                (row, [section.cells.get((row, column), ("", "")) for column in section.names]) for row in section.names
+            ]
+            values.update(names=section.names, rows=rows, caption=section.caption)
         case Histogram():
             svg, outside = histogram_svg(section)
             count = sum(len(kind) for kind in section.series.values())

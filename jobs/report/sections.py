@@ -118,6 +118,37 @@ class Bars:
 
 
 @dataclass(frozen=True)
+class Intervals:
+    """Means with their intervals, one line each, in groups that share one scale.
+
+    Args:
+        groups: name of a group -> name of a line -> (mean, low, high), all finite; in the order shown.
+        x_label: what is measured.
+    """
+
+    groups: Mapping[str, Mapping[str, tuple[float, float, float]]]
+    x_label: str
+    caption: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """How the members of one list stand to each other.
+
+    Args:
+        names: of rows and columns alike.
+        cells: (row, column) -> what is written there, and how it is marked: "good", "bad" or "".
+        caption: how to read it.
+    """
+
+    names: Sequence[str]
+    cells: Mapping[tuple[str, str], tuple[str, str]]
+    caption: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True)
 class Histogram:
     """How values spread.
 
@@ -152,7 +183,7 @@ class Counts:
     title: str = ""
 
 
-Section = Text | Notice | Table | Figures | Strips | Curve | Bars | Histogram | Counts
+Section = Text | Notice | Table | Figures | Strips | Curve | Bars | Intervals | Matrix | Histogram | Counts
 
 
 def counts_section(counts: Sequence[StageCounts], title: str = "Rows at every step") -> Counts:

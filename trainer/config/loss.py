@@ -25,6 +25,12 @@ class WeightingConfig(Config):
     """`none`: weighted sum over the number of cells, as UniWorld-V1 was trained; a small edit then counts for more.
     `per_sample`: each sample's weights are divided by their mean, so that samples count alike. `per_batch`: the
     weighted sum over the sum of the weights of the global batch."""
+    scale: float = Field(default=1.0, gt=0.0)
+    """Every weight is multiplied by this in the end: a control that has the size of another weighting's loss and none
+    of its emphasis."""
+    shuffled: bool = False
+    """Deal each sample's weights out over its cells at random, the same way every time: a control that has the weights
+    of a function but not their place."""
 
     @field_validator("function")
     @classmethod

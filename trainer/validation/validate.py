@@ -25,7 +25,7 @@ from trainer.run_folder import VALIDATION
 from trainer.validation.as_found import as_found
 from trainer.validation.averaged import averaged_weights
 from trainer.validation.copying import Picture
-from trainer.validation.edits import Edit, edit_summary, held_out_edits
+from trainer.validation.edits import Edit, EditFigures, edit_summary, held_out_edits
 from trainer.validation.held_out import HeldOut
 from trainer.validation.held_out_loss import Predict, held_out_rows
 from trainer.validation.loss_rows import LossRow, loss_figures, loss_table
@@ -34,6 +34,8 @@ from unified_model.model import UnifiedEditModel
 
 LOSS_FILE = "loss.parquet"
 EDITS_FILE = "edits.jsonl"
+OUTPUTS = "outputs"
+"""Folder of the edited images by themselves, KEY-seed-SEED-WEIGHTS.png."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ class Validation:
 
 
 def write(outcome: Outcome, held_out: HeldOut, run: Path, step: int) -> dict[str, Picture]:
-    """Write `validation/step-000100/` of a run: rows of loss, figures of the edits, strips. Call on one rank.
+    """Write `validation/step-000100/` of a run: rows of loss, figures of the edits, edited images, strips. Call on one
+    rank.
 
     Returns:
         The strips, by names that sort in the order of the samples and stay from step to step.
@@ -140,13 +143,24 @@ def write(outcome: Outcome, held_out: HeldOut, run: Path, step: int) -> dict[str
             pq.write_table(loss_table(outcome.rows, step), stream)
     strips = _strips(outcome.edits, held_out)
     for name, picture in strips.items():
-        encoded = io.BytesIO()
-        Image.fromarray(picture).save(encoded, "PNG")
-        write_bytes(folder / f"{name}.png", encoded.getvalue())
+        write_bytes(folder / f"{name}.png", _png(picture))
+    for edit in outcome.edits:
+        write_bytes(folder / OUTPUTS / output_name(edit.figures), _png(edit.output))
     if outcome.edits:
         lines = [json.dumps(edit.figures.as_row(), ensure_ascii=False) for edit in outcome.edits]
         write_bytes(folder / EDITS_FILE, ("\n".join(lines) + "\n").encode())
     return strips
+
+
+def output_name(figures: EditFigures) -> str:
+    """The file of an edited image, below `OUTPUTS`."""
+    return f"{figures.key}-seed-{figures.seed}-{figures.weights}.png"
+
+
+def _png(picture: Picture) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, "PNG")
+    return encoded.getvalue()
 
 
 def _strips(edits: Sequence[Edit], held_out: HeldOut) -> dict[str, Picture]:

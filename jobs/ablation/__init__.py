@@ -1,0 +1,1 @@
+"""The weighting ablation: arms and seeds trained alike, held against each other with error bars."""

@@ -1,0 +1,89 @@
+"""Every run as a Ray task: a plain `editmill train` in a process of its own, as many at a time as there is room for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+from jobs.ablation.config import AblationConfig
+from jobs.ablation.runs import Run
+from jobs.runners.config import RunnerConfig
+from jobs.runners.ray_session import ray_session
+from schemas.atomic import write_bytes
+from trainer.errors import TrainingStopped
+
+SAID = "said.txt"
+"""What a run wrote to its terminal, beside its config."""
+_TAIL = 2000
+"""Characters of it that an error shows."""
+
+OnDone = Callable[[Run], None]
+
+
+def sweep(config: AblationConfig, runs: Sequence[Run], on_done: OnDone) -> None:
+    """Train what is not done yet.
+
+    A run that a killed sweep left goes on from its last checkpoint, as `editmill train` does. Where one fails, those
+    that are under way are finished, no new one is started, and the error tells what it said.
+
+    Raises:
+        TrainingStopped: a run failed.
+    """
+    waiting = [run for run in runs if not run.is_done]
+    if not waiting:
+        return
+    cores = max(1, round(config.at_once * config.cpus_per_run))
+    runner = RunnerConfig(kind="ray", workers=cores, address=config.address, object_store_mib=100)
+    with ray_session(runner):
+        task: Any = ray.remote(num_cpus=config.cpus_per_run, num_gpus=config.gpus_per_run, max_retries=2)(_train)
+        under_way: dict[Any, Run] = {}
+        failed: list[tuple[Run, str]] = []
+        # On a cluster that was joined Ray itself holds back what has no room.
+        limit = config.at_once if config.address is None else len(waiting)
+        queue = list(reversed(waiting))
+        while under_way or (queue and not failed):
+            while queue and not failed and len(under_way) < limit:
+                run = queue.pop()
+                threads = max(1, int(config.cpus_per_run))
+                under_way[task.remote(_written(run), str(run.folder), threads, config.gpus_per_run > 0)] = run
+            (ready,), _ = ray.wait(list(under_way), num_returns=1)
+            run = under_way.pop(ready)
+            error = ray.get(ready)
+            if error:
+                failed.append((run, error))
+            else:
+                on_done(run)
+    if failed:
+        run, error = failed[0]
+        raise TrainingStopped(
+            f"run {run.name}", str(run.folder), f"failed: {error}", "Mend it and start the same command again."
+        )
+
+
+def _written(run: Run) -> str:
+    """The run's config as a file beside its folder, for `editmill train`."""
+    path = run.folder.parent / f"{run.folder.name}.yaml"
+    text = yaml.safe_dump(run.config.as_json(), sort_keys=False, allow_unicode=True)
+    write_bytes(path, text.encode())
+    return str(path)
+
+
+def _train(config: str, folder: str, threads: int, on_gpu: bool) -> str:
+    """Train one run; "" where it came to its end, else what it said last."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if not on_gpu:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    said = Path(folder).with_name(f"{Path(folder).name}.{SAID}")
+    with said.open("wb") as stream:
+        command = [sys.executable, "-m", "jobs", "train", config]
+        done = subprocess.run(command, env=environment, stdout=stream, stderr=subprocess.STDOUT, check=False)
+    if done.returncode == 0:
+        return ""
+    return f"exit code {done.returncode}; {said}: {said.read_text(errors='replace')[-_TAIL:]}"

@@ -1,0 +1,68 @@
+"""What may be said of the arms, in plain sentences. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs.ablation.analysis import Analysis, Metric
+from jobs.ablation.config import AblationConfig
+
+FOCUS = "logarithmic"
+"""The arm whose choice is in question (Lin et al., arXiv:2506.03147)."""
+
+
+def verdict(config: AblationConfig, analysis: Analysis) -> str:
+    """Paragraphs, one for each metric that decides, parted by blank lines."""
+    seeds = len(config.seeds)
+    said = [_of_metric(metric, seeds) for metric in analysis.primary]
+    if seeds < 3:
+        said.append(f"With {seeds} seed{'s' if seeds > 1 else ''} little can be said of what another seed would give.")
+    return "\n\n".join(said)
+
+
+def _of_metric(metric: Metric, seeds: int) -> str:
+    way = "lower" if metric.lower_is_better else "higher"
+    ranked = sorted(metric.arms, key=lambda arm: metric.arms[arm].mean, reverse=not metric.lower_is_better)
+    sentences = [
+        f"{metric.name[0].upper()}{metric.name[1:]} ({way} is better; {metric.items} items, {seeds} seeds): best is "
+        f"{ranked[0]} with {metric.arms[ranked[0]].mean:.4g}, last is {ranked[-1]} with "
+        f"{metric.arms[ranked[-1]].mean:.4g}."
+    ]
+    significant = [one for one in metric.comparisons if one.significant]
+    total = len(metric.comparisons)
+    if not significant:
+        sentences.append(f"None of the {total} differences between arms is significant after Holm's correction.")
+        return " ".join(sentences)
+    sentences.append(f"{len(significant)} of {total} differences are significant after Holm's correction.")
+    if FOCUS in metric.arms:
+        sentences.append(_of_focus(metric))
+    return " ".join(sentences)
+
+
+def _of_focus(metric: Metric) -> str:
+    better: list[str] = []
+    worse: list[str] = []
+    open_: list[str] = []
+    for one in metric.comparisons:
+        if FOCUS not in (one.first, one.second):
+            continue
+        other = one.second if one.first == FOCUS else one.first
+        if not one.significant:
+            open_.append(other)
+            continue
+        lower = (one.difference.mean < 0) == (one.first == FOCUS)
+        (better if lower == metric.lower_is_better else worse).append(other)
+    parts = [
+        f"{text} {_listed(names)}"
+        for text, names in (
+            ("is better than", better),
+            ("is worse than", worse),
+            ("cannot be told from", open_),
+        )
+        if names
+    ]
+    return f"The arm {FOCUS} {'; it '.join(parts)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

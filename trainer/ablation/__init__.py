@@ -1,0 +1,1 @@
+"""Arms held against each other: figures by seed and item, and their differences with error bars."""
