@@ -354,11 +354,21 @@ def test_an_edit_is_refused_before_the_model_is_loaded(call: Editmill, tmp_path:
     refused(edit(), "nowhere")
 
 
+def hear_ctrl_c() -> None:
+    """What a shell starts in its background does not hear Ctrl-C, nor does what that starts in turn."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_run_says_so_and_goes_on(tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "pairs", 30, side=400)
     config = write_config(tmp_path / "broken.yaml", pairs)
     process = subprocess.Popen(
-        command("run", str(config)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        command("run", str(config)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        preexec_fn=hear_ctrl_c,
     )
     deadline = time.monotonic() + 60
     while not list((tmp_path / "broken").glob("steps/01-masks/*.json")) and time.monotonic() < deadline:
@@ -440,7 +450,13 @@ def test_a_training_writes_only_where_it_may(made: Path, tmp_path: Path) -> None
 def test_ctrl_c_ends_all_ranks_without_a_traceback(made: Path, tmp_path: Path) -> None:
     call = command("train", str(write_training(tmp_path, made, "run")), "--processes", "2")
     process = subprocess.Popen(
-        call, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment(), start_new_session=True
+        call,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=environment(),
+        start_new_session=True,
+        preexec_fn=hear_ctrl_c,
     )
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     deadline = time.monotonic() + 60
