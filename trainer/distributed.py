@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from torch import distributed
@@ -104,6 +105,18 @@ def stop() -> None:
     """Leave the process group. Only at the end of a process: DeepSpeed cannot be started again after it."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def leave(exit_code: int) -> NoReturn:
+    """Leave the process group and end this process at once.
+
+    Threads of the collectives may call back into an interpreter that is winding down, which aborts a rank whose work is
+    long saved. There is nothing left to wind down.
+    """
+    stop()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def _set_environment() -> None:

@@ -6,7 +6,6 @@ torchrun --nproc-per-node 8 -m trainer.train configs/train/edit-8xh100.yaml
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -303,10 +302,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_code = main()
-    distributed.stop()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Threads of the collectives may call back into an interpreter that is winding down, which aborts a rank whose work
-    # is long saved. There is nothing left to wind down.
-    os._exit(exit_code)
+    distributed.leave(main())

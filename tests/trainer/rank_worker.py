@@ -42,8 +42,8 @@ def main(jobs: list[dict[str, Any]]) -> None:
             if not stops:
                 raise
             (Path(job["output"]) / f"stopped-{os.environ['RANK']}").write_text(str(stopped))
-    distributed.stop()
 
 
 if __name__ == "__main__":
     main(json.loads(Path(sys.argv[1]).read_text()))
+    distributed.leave(0)
