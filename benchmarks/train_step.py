@@ -26,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import torch
@@ -93,7 +94,7 @@ def main() -> None:
         show(options, {name: way.result(seconds_of[name]) for name, way in ways.items()})
 
 
-class Way:
+class Way(ABC):
     """A model on its device, its inputs, and a step."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -107,9 +108,9 @@ class Way:
         self.flops = StepFlops(skeleton_of_model(self.model), self.config.engine.recompute_every)
         self.rows = rows_of(self.batch)
 
+    @abstractmethod
     def step(self) -> float:
         """One optimizer step; its loss."""
-        raise NotImplementedError
 
     def result(self, seconds: list[float]) -> dict[str, Any]:
         """Figures for the table."""
