@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
 from schemas.errors import ConfigError
 from schemas.masks import LATENT_STRIDE
@@ -42,6 +40,7 @@ from unified_model.loading import load_for_inference
 from unified_model.model import UnifiedEditModel
 from unified_model.placement import fetch_for_each_call
 from unified_model.quantisation import Quantisation
+from unified_model.quiet import quiet_libraries
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -289,8 +288,7 @@ def _place(model: UnifiedEditModel, config: TrainConfig, device: torch.device) -
 
 
 def _load_model(config: TrainConfig, device: torch.device) -> UnifiedEditModel:
-    transformers_logging.disable_progress_bar()
-    diffusers_logging.disable_progress_bar()
+    quiet_libraries()
     quantisation = Quantisation(config.frozen.quantise_vlm, config.frozen.quantise_dit, str(device))
     model = load_for_inference(config.model, dtype=DTYPES[config.engine.dtype], quantisation=quantisation)
     if model.codec.stride != LATENT_STRIDE:

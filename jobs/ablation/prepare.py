@@ -22,6 +22,7 @@ from trainer.data.shards import open_shards
 from trainer.data.training_data import open_data
 from unified_model.card import CARD_NAME
 from unified_model.learner import build_learner, with_fresh_core
+from unified_model.quiet import quiet_libraries
 
 Say = Callable[[str], None]
 
@@ -70,6 +71,7 @@ def build_models(config: AblationConfig, shards: Path, say: Say) -> None:
     if config.model is not None or not missing:
         return
     say(f"building the learner: its VAE is fitted in {config.learner.vae_steps:,} steps")
+    quiet_libraries()
     pictures, words = _pictures_and_words(shards)
     model = build_learner(config.learner, pictures, words)
     for seed in missing:

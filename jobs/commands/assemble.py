@@ -68,15 +68,13 @@ def assemble(
     check_can_be_folder(output, "OUTPUT")
     check_holds_only(output, "OUTPUT", (), "no assembly")
 
-    from diffusers.utils import logging as diffusers_logging
     from rich.console import Console
     from torch import nn
-    from transformers.utils import logging as transformers_logging
 
     from unified_model.new_model import NewModelConfig, build_new_model
+    from unified_model.quiet import quiet_libraries
 
-    transformers_logging.disable_progress_bar()
-    diffusers_logging.disable_progress_bar()
+    quiet_libraries()
     config = NewModelConfig(
         vlm=vlm,
         siglip=siglip,

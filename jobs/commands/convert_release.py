@@ -65,18 +65,17 @@ def convert_release(
 
     require("torch", "transformers", "diffusers")
 
-    from diffusers.utils import logging as diffusers_logging
     from rich.console import Console
     from rich.progress import Progress
     from transformers.utils import logging as transformers_logging
 
+    from unified_model.quiet import quiet_libraries
     from unified_model.release.convert import ReleaseConfig
     from unified_model.release.convert import convert_release as convert
 
     # The libraries would warn of the release's foreign config.json, which is read here with care.
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    diffusers_logging.disable_progress_bar()
+    quiet_libraries()
     config = ReleaseConfig(
         release=release,
         siglip=siglip,

@@ -50,15 +50,15 @@ def export(
     from jobs.commands.extras import require_model_libraries
 
     require_model_libraries()
-    from diffusers.utils import logging as diffusers_logging
     from rich.console import Console
     from rich.filesize import decimal
 
     from unified_model.checkpoint import Weights, checkpoint_folder, lineage_of
     from unified_model.export import export_model
+    from unified_model.quiet import quiet_libraries
     from unified_model.release.give_back import write_as_release
 
-    diffusers_logging.disable_progress_bar()
+    quiet_libraries()
     with Console(stderr=True).status("exporting"):
         chosen: Weights | None = None if weights is None else weights.value
         if release is None:

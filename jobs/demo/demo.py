@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -23,6 +21,7 @@ from jobs.pipeline import RunReport, run_pipeline
 from jobs.progress import progress_for
 from pipelines.shards.read import open_packed
 from schemas.config import parse_config
+from unified_model.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from pipelines.synthesis.photographs import Photograph
@@ -37,9 +36,7 @@ class Demo:
     """One demo in one folder."""
 
     def __init__(self, plan: DemoPlan, console: Console) -> None:
-        # Else DeepSpeed says that there is no GPU, whenever it is imported.
-        if not torch.cuda.is_available():
-            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        quiet_libraries()
         self.plan = plan
         self.console = console
         self._part = 0

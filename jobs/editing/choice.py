@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils import logging as diffusers_logging
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
 from schemas.errors import ConfigError
 from unified_model.card import CARD_NAME
@@ -17,6 +15,7 @@ from unified_model.checkpoint import Weights, checkpoint_folder, lineage_of
 from unified_model.pipeline import UnifiedEditPipeline
 from unified_model.placement import Offload
 from unified_model.quantisation import Bits, Quantisation
+from unified_model.quiet import quiet_libraries
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,7 @@ class ModelChoice:
 
     def load(self) -> UnifiedEditPipeline:
         """The pipeline, in bf16 on a GPU and in float32 on a CPU."""
-        transformers_logging.disable_progress_bar()
-        diffusers_logging.disable_progress_bar()
+        quiet_libraries()
         with Console(stderr=True).status("loading the model"):
             return UnifiedEditPipeline.from_pretrained(
                 self.checkpoint,
