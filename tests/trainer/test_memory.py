@@ -69,7 +69,11 @@ def saved_by_block(core: EditCore, context: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("stage", ["align", "edit", "full"])
-def test_activations_of_a_block_are_what_a_cpu_saves(stage: str, dtype: torch.dtype) -> None:
+def test_activations_of_a_block_are_what_a_cpu_saves(
+    monkeypatch: pytest.MonkeyPatch, stage: str, dtype: torch.dtype
+) -> None:
+    # ZeRO 3 leaves a linear layer of its own behind in a process, which keeps more.
+    monkeypatch.setattr(torch.nn.functional, "linear", torch._C._nn.linear)
     skeleton, core = middle_skeleton(dtype), middle_core(dtype)
     open_modules(skeleton.core, STAGES[stage].patterns)
     open_modules(core, STAGES[stage].patterns)

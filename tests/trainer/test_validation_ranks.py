@@ -11,13 +11,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 from training_data import changed, config_for, edit_row, pack_rows
 
 from trainer.config import TrainConfig
 from trainer.distributed import RENDEZVOUS
 from trainer.measures.throughput import MEASURED
-from trainer.train import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -33,9 +31,35 @@ def loss_file(config: TrainConfig, step: int) -> Path:
     return Path(config.output) / "validation" / f"step-{step:06d}" / "loss.parquet"
 
 
+def run_ranks(folder: Path, runs: list[TrainConfig], world: int) -> None:
+    """Run one training after the other on so many processes, each with one thread: the rounding of a sum depends on the
+    number of threads."""
+    folder.mkdir()
+    (folder / "jobs.json").write_text(json.dumps([run.as_json() for run in runs]))
+    worker = Path(__file__).with_name("rank_worker.py")
+    environment = os.environ | {
+        "WORLD_SIZE": str(world), RENDEZVOUS: f"file://{folder / 'rendezvous'}", "OMP_NUM_THREADS": "1"
+    }  # fmt: skip
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(worker), str(folder / "jobs.json")],
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=(folder / f"stderr-{rank}").open("wb"),
+        )
+        for rank in range(world)
+    ]
+    try:
+        codes = [rank.wait(timeout=200) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    errors = [(folder / f"stderr-{rank}").read_text()[-3000:] for rank in range(world)]
+    assert codes == [0] * world, "\n".join(errors)
+
+
 @pytest.fixture(scope="module")
 def runs(tiny_model: Path, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainConfig]:
-    """The same run: with and without validation on two ranks, under ZeRO-3 there, and on one rank here."""
+    """The same run: with and without validation on two ranks, under ZeRO-3 there, and on one rank."""
     folder = tmp_path_factory.mktemp("validation-ranks")
     held_out = pack_rows(folder / "held-out", [edit_row(number) for number in range(400, 403)])
     plain = config_for(
@@ -45,33 +69,9 @@ def runs(tiny_model: Path, shards: Path, tmp_path_factory: pytest.TempPathFactor
                   "text_guidance": 2.0}  # fmt: skip
     two = changed(plain, output=str(folder / "two"), validation=validation)
     three = changed(two, output=str(folder / "three"), engine={"zero_stage": 3})
-    (folder / "jobs.json").write_text(json.dumps([run.as_json() for run in (plain, two, three)]))
-    worker = Path(__file__).with_name("rank_worker.py")
-    environment = os.environ | {
-        "WORLD_SIZE": "2", RENDEZVOUS: f"file://{folder / 'rendezvous'}", "OMP_NUM_THREADS": "1"
-    }  # fmt: skip
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(worker), str(folder / "jobs.json")],
-            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=(folder / f"stderr-{rank}").open("wb"),
-        )
-        for rank in range(2)
-    ]
-    try:
-        codes = [rank.wait(timeout=200) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert codes == [0, 0], (folder / "stderr-0").read_text()[-3000:] + (folder / "stderr-1").read_text()[-3000:]
     one = changed(two, output=str(folder / "one"), batch_size=2)
-    # A sum over two threads is rounded otherwise than over one, as each of the ranks has.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        train(one)
-    finally:
-        torch.set_num_threads(threads)
+    run_ranks(folder / "ranks-2", [plain, two, three], 2)
+    run_ranks(folder / "ranks-1", [one], 1)
     return {"plain": plain, "two": two, "three": three, "one": one}
 
 
