@@ -54,10 +54,10 @@ def check_only(values: Mapping[str, Any], where: str) -> None:
     """
     config = parse_config(PipelineConfig, values, where)
     chain = build_chain(config, where)
-    check_places(config, chain.plan.source)
+    check_places(config, chain)
     partitions = chain.plan.source.partitions()
     chain = over_partitions(chain, partitions)
-    check_room(config, chain.plan.fingerprint)
+    check_room(config, chain.plan)
     for step in chain.steps:
         step.preflight()
     names = [stage.name for stage in chain.plan.stages] + (["pack"] if config.pack is not None else [])

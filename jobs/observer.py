@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 
-import pyarrow.compute as pc
-
-from jobs.budget import budget_error, over_budget
-from jobs.commits import Commit, Finished
+from jobs.budget import budget_error, counted, over_budget
+from jobs.commits import Commit, CommittedFile, Finished
 from jobs.config import PipelineConfig
 from jobs.event_log import EventLog
 from jobs.progress import ProgressView
@@ -22,7 +23,13 @@ _EVIDENCE = 3
 
 
 class Observer:
-    """Hears of every commit: counts it, logs it, shows it."""
+    """Hears of every commit: counts it, logs it, shows it.
+
+    Attributes:
+        tally: of the commits so far.
+        finishes: partition -> its end.
+        found_any: whether an earlier start had done something of this run.
+    """
 
     def __init__(
         self, stages: Sequence[str], config: PipelineConfig, folder: RunFolder, log: EventLog, view: ProgressView
@@ -32,6 +39,10 @@ class Observer:
         self._log, self._view, self._budget, self._folder = log, view, config.budget, folder
         self._stall = StallWatch(60.0 * config.runner.stall_minutes, self._stalled)
         self._is_found_told = False
+        self.found_any = False
+        # A cluster's commits are told of from a thread that looks for them.
+        self._lock = threading.Lock()
+        self._evidence: dict[tuple[int, str], deque[CommittedFile]] = {}
 
     @contextmanager
     def watching(self, partitions: int) -> Iterator[None]:
@@ -55,7 +66,10 @@ class Observer:
         self._stall.moved()
         if not found:
             self.tell_found()
-        self.tally.add(commit)
+        self.found_any |= found
+        with self._lock:
+            self.tally.add(commit)
+        self._keep_evidence(commit)
         if not found:
             self._log.write(
                 "committed",
@@ -83,23 +97,35 @@ class Observer:
         self._view.packing(part, done, total)
 
     def finished(self, finish: Finished, found: bool) -> None:
-        """A partition went through the chain; with it the budget may be spent."""
+        """A partition went through the chain."""
         self.finishes[finish.partition] = finish
+
+    def between_partitions(self) -> None:
+        """Hold what was rejected so far against the budget.
+
+        Raises:
+            BudgetError: it is spent.
+        """
         if not self._budget.reasons:
             return
-        stages = self.tally.so_far()
+        with self._lock:
+            stages = self.tally.so_far()
         over = over_budget(self._budget, stages)
         if over is not None:
-            raise budget_error(self._budget, stages, *over, self._examples(*over))
+            position, reason = over
+            raise budget_error(self._budget, stages[position], reason, self._examples(position, reason))
 
-    def _examples(self, stage: str, reason: str) -> list[str]:
+    def _keep_evidence(self, commit: Commit) -> None:
+        for reason in self._budget.reasons:
+            if commit.outcomes is not None and counted(commit.rejected, reason):
+                place = (commit.position, reason)
+                self._evidence.setdefault(place, deque(maxlen=_EVIDENCE)).append(commit.outcomes)
+
+    def _examples(self, position: int, reason: str) -> list[str]:
         """Sentences of a few rows that the stage rejected for the reason, the newest first."""
         sentences: list[str] = []
-        for finish in reversed(self.finishes.values()):
-            if len(sentences) >= _EVIDENCE:
-                break
-            if finish.outcomes is not None:
-                table = self._folder.read_table(finish.outcomes)
-                chosen = table.filter((pc.field("step") == stage) & (pc.field("reason") == reason))
-                sentences += chosen["sentence"].to_pylist()
+        for outcomes in reversed(list(self._evidence.get((position, reason), ()))):
+            for row in self._folder.read_table(outcomes).select(["reason", "sentence"]).to_pylist():
+                if fnmatchcase(row["reason"], reason):
+                    sentences.append(row["sentence"])
         return sentences[:_EVIDENCE]

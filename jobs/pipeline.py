@@ -21,7 +21,7 @@ from jobs.marks_met import MarksMet, marks_met
 from jobs.model_costs import ModelCost, model_costs
 from jobs.observer import Observer
 from jobs.places import check_places
-from jobs.planning.forecast_file import Deviation, deviations
+from jobs.planning.forecast_file import Actual, Deviation, deviations
 from jobs.planning.room import check_room
 from jobs.progress import NoProgress, ProgressView
 from jobs.report.counts import StageCounts
@@ -88,7 +88,7 @@ def run_pipeline(
     """
     start = time.monotonic()
     chain = build_chain(config, where)
-    check_places(config, chain.plan.source)
+    check_places(config, chain)
     config = resolved(config, chain)
     partitions = chain.plan.source.partitions()
     if not partitions:
@@ -99,8 +99,6 @@ def run_pipeline(
     with_records = config.pack is None
     # Preflight comes before the folder is made, and spares the models of steps that have nothing left to do.
     pending = find_pending(chain, folder, partitions, with_records)
-    if pending:
-        check_room(config, chain.plan.fingerprint)
     for position, step in enumerate(chain.steps, start=1):
         if any(done <= position for done in pending.values()):
             step.preflight()
@@ -117,6 +115,7 @@ def run_pipeline(
             told = counts_of(former)
             return RunReport(config.name, folder.path, _shards_of(former), told, False, 0.0, marks, (), costs)
 
+        check_room(config, chain.plan)
         write_bytes(folder.config, yaml.safe_dump(config.as_json(), sort_keys=False, allow_unicode=True).encode())
         RunManifest(status="running", name=config.name, fingerprint=mark, config=config.as_json()).write(
             folder.manifest
@@ -137,18 +136,21 @@ def run_pipeline(
             config, mark, chain, partitions, observer.tally, observer.finishes, counts, packed, folder
         )
         folder.remove_strays({file.name for file in files_of(manifest)})
-        marks = _marks_met(chain, manifest, folder)
-        _write_pages(config, chain, manifest, folder, marks)
-        manifest.write(folder.manifest)
         seconds = time.monotonic() - start
-        off = deviations(folder.path, chain.plan.fingerprint, counts, observer.tally.seconds)
-        shown = counts_of(manifest)
         costs = model_costs(chain)
-        report = RunReport(config.name, folder.path, _shards_of(manifest), shown, True, seconds, marks, off, costs)
+        actual = _actual(chain, config, manifest, observer, costs, seconds)
+        off = deviations(folder.path, chain.plan.fingerprint, actual)
+        for stage, took in zip(chain.plan.stages, observer.tally.seconds, strict=True):
+            log.write("stage_took", stage=stage.name, position=stage.position, seconds=round(took, 3))
         for cost in costs:
             log.write("model_asked", **asdict(cost))
         for one in off:
             log.write("plan_was_off", quantity=one.name, planned=one.planned, actual=one.actual)
+        marks = _marks_met(chain, manifest, folder)
+        _write_pages(config, chain, manifest, folder, marks)
+        manifest.write(folder.manifest)
+        shown = counts_of(manifest)
+        report = RunReport(config.name, folder.path, _shards_of(manifest), shown, True, seconds, marks, off, costs)
         for met in marks:
             log.write("marks_met", marks=str(met.path), without_row=list(met.without_row), said=met.sentence())
         log.write("run_ends", kept=report.kept, seconds=round(report.seconds, 3))
@@ -219,6 +221,31 @@ def _write_pages(
     if has_masks(manifest):
         page = report_of_run(manifest, folder, chain, config.report.weighting, config.report.max_weight)
         write_bytes(folder.path / MASK_REPORT, page.encode())
+
+
+def _actual(
+    chain: Chain,
+    config: PipelineConfig,
+    manifest: RunManifest,
+    observer: Observer,
+    costs: Sequence[ModelCost],
+    seconds: float,
+) -> Actual:
+    """What the run came to, as a plan foretells it."""
+    counts, tally = counts_of(manifest), observer.tally
+    of_models = sum(tally.seconds[place] for place, step in enumerate(chain.steps, start=1) if step.computes_model)
+    spent = [cost.spent for cost in costs if cost.spent is not None]
+    packed = None if manifest.shards is None else read_manifest(Path(manifest.shards))
+    return Actual(
+        rows=counts[0].rows_in,
+        kept=counts[-1].kept,
+        seconds=None if observer.found_any else seconds,
+        core_hours=sum(tally.seconds) / 3600,
+        gpu_hours=(config.runner.gpus_per_model or 0.0) * of_models / 3600,
+        run_bytes=tally.bytes + sum(entry.records.bytes for entry in manifest.partitions if entry.records is not None),
+        shard_bytes=0 if packed is None else sum(file.bytes for file in (*packed.shards, packed.index)),
+        model_money=sum(spent) if spent else None,
+    )
 
 
 def _marks_met(chain: Chain, manifest: RunManifest, folder: RunFolder) -> tuple[MarksMet, ...]:

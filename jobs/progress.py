@@ -10,6 +10,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from jobs.commands.options import duration
 from jobs.commits import Commit
 
 
@@ -52,45 +53,73 @@ class NoProgress:
 
 
 class LineProgress:
-    """One plain line when a stage is done with all partitions; for logs and pipes."""
+    """Plain lines, for logs and pipes: one when a stage is done with all partitions, and now and then one for each that
+    is under way.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    Args:
+        interval_s: least seconds between two looks at what is under way.
+    """
+
+    def __init__(self, console: Console, interval_s: float = 30.0) -> None:
+        self.console, self._interval = console, interval_s
         self._names: list[str] = []
         self._partitions = 0
         self._done: list[int] = []
         self._rows: list[list[int]] = []
-        self._start = time.monotonic()
+        self._now: list[list[int]] = []
+        self._start = self._told = time.monotonic()
 
     def begin(self, stages: Sequence[str], partitions: int) -> None:
         """Remember what is to come."""
         self._names, self._partitions = list(stages), partitions
         self._done = [0] * len(stages)
         self._rows = [[0, 0] for _ in stages]
-        self._start = time.monotonic()
+        self._now = [[0, 0] for _ in stages]
+        self._start = self._told = time.monotonic()
 
     def committed(self, commit: Commit, found: bool) -> None:
-        """A line once the stage's last partition is done."""
+        """A line once the stage's last partition is done, and lines of all that are under way once in a while."""
         place = commit.position
         self._done[place] += 1
         self._rows[place][0] += commit.rows_in
         self._rows[place][1] += commit.kept
+        if not found:
+            self._now[place][0] += 1
+            self._now[place][1] += commit.rows_in
+        now = time.monotonic()
         if self._done[place] == self._partitions:
-            rows_in, kept = self._rows[place]
-            seconds = time.monotonic() - self._start
-            self.console.print(
-                f"{self._names[place]}: {rows_in:,} rows, {kept:,} kept, {rows_in - kept:,} rejected ({seconds:.1f} s)",
-                highlight=False,
-            )
+            self._say(f"{self._names[place]}: {self._counts(place)} ({now - self._start:.1f} s)")
+        if now - self._told >= self._interval:
+            self._told = now
+            for stage, done in enumerate(self._done):
+                if 0 < done < self._partitions:
+                    self._say(f"{self._names[stage]}: {self._under_way(stage, now - self._start)}")
+
+    def _counts(self, place: int) -> str:
+        rows_in, kept = self._rows[place]
+        return f"{rows_in:,} rows, {kept:,} kept, {rows_in - kept:,} rejected"
+
+    def _under_way(self, place: int, seconds: float) -> str:
+        done, (partitions, rows) = self._done[place], self._now[place]
+        pace = ""
+        if partitions:
+            left = duration(seconds / partitions * (self._partitions - done))
+            pace = f", {rows / seconds:,.1f} rows/s, about {left} left"
+        return f"{done:,} of {self._partitions:,} partitions, {self._counts(place)}{pace}"
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def packing(self, stage: str, done: int, total: int) -> None:
-        """A line at the end of each part of the pack."""
-        if done == total:
-            self.console.print(f"pack: {stage} {done:,}/{total:,}", highlight=False)
+        """A line at the end of each part of the pack, and once in a while before."""
+        now = time.monotonic()
+        if done == total or now - self._told >= self._interval:
+            self._told = now
+            self._say(f"pack: {stage} {done:,}/{total:,}")
 
     def stalled(self, seconds: float) -> None:
         """A line."""
-        self.console.print(_stall_sentence(seconds), highlight=False)
+        self._say(_stall_sentence(seconds))
 
     def end(self) -> None:
         """Nothing to tidy up."""

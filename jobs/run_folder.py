@@ -17,7 +17,6 @@ every step. A table is the source's rows with the deltas applied in order.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,10 +30,11 @@ import pyarrow.parquet as pq
 from jobs.chain import Plan, Stage
 from jobs.commits import Commit, CommittedFile, Decision, Finished, read_commit, write_commit
 from jobs.planning.forecast_file import PLAN_NAME
+from jobs.table_bytes import table_bytes
 from pipelines.step import StepResult
 from schemas.atomic import fingerprint, remove_partials, write_bytes
 from schemas.errors import InputError
-from schemas.folders import check_can_be_folder, check_holds_only
+from schemas.folders import check_can_be_folder, check_holds_only, locked
 from schemas.outcomes import no_rejections, up_to_date
 
 REPLIES_NAME = "replies"
@@ -43,10 +43,6 @@ LOCK = ".lock"
 """File in a run folder that is held with flock while a run works there."""
 DECISION = "decision"
 """Stands in a file name where a partition's would, and is none's."""
-ROW_GROUP = 256
-"""Rows in a row group: small, because rows hold images and viewers read whole row groups."""
-PLAIN_ROW_GROUP = 16_384
-"""The same where no row holds bytes."""
 
 
 @dataclass(frozen=True)
@@ -97,22 +93,10 @@ class RunFolder:
         """Hold the folder for this process; the lock ends with the process, however that ends.
 
         Raises:
-            InputError: the folder cannot be written, or another run works in it.
+            InputError: another run works in it.
+            OutputError: it cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            stream = (self.path / LOCK).open("w")
-        except OSError as error:
-            raise InputError(
-                "output", str(self.path), f"cannot be written ({error.strerror})", "Choose another folder."
-            ) from error
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    "output", str(self.path), "another run works in this folder", "Wait for it, or end it."
-                ) from error
+        with locked(self.path, LOCK, "output", "another run"):
             yield
 
     def commit(self, stage: Stage, partition: str) -> Commit | None:
@@ -213,6 +197,12 @@ class RunFolder:
         """The schema of a committed Parquet file."""
         return pq.read_schema(self.path / file.name)
 
+    def written(self, plan: Plan) -> Iterator[Path]:
+        """The files that the stages of `plan` have left here, and the rows written after the last of them."""
+        for stage in plan.stages:
+            yield from (self.path / "steps" / stage.label).glob(f"*.{stage.fingerprint}.*")
+        yield from (self.path / "records").glob("*.parquet")
+
     def write_outcomes(self, name: str, rejected: pa.Table) -> CommittedFile | None:
         """Write `outcomes/NAME.parquet`; without rows there is no such file."""
         path = self.path / "outcomes" / f"{name}.parquet"
@@ -241,15 +231,7 @@ class RunFolder:
         return self.path / "steps" / "finished" / f"{partition}.json"
 
     def _write_table(self, path: Path, table: pa.Table, exact: bool = False) -> CommittedFile:
-        stream = pa.BufferOutputStream()
-        rows = ROW_GROUP if _has_bytes(table) else PLAIN_ROW_GROUP
-        # `exact`: lists keep the name of their Arrow child field, which Parquet's own naming would change, so that what
-        # is read is what was written.
-        with pq.ParquetWriter(stream, table.schema, compression="zstd", use_compliant_nested_type=not exact) as writer:
-            for start in range(0, max(1, table.num_rows), rows):
-                # One chunk a column, so that the bytes do not depend on how the table came about.
-                writer.write_table(table.slice(start, rows).combine_chunks(), rows)
-        data = stream.getvalue().to_pybytes()
+        data = table_bytes(table, exact)
         write_bytes(path, data)
         return CommittedFile(
             name=path.relative_to(self.path).as_posix(),
@@ -257,17 +239,6 @@ class RunFolder:
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
         )
-
-
-def _has_bytes(table: pa.Table) -> bool:
-    """Whether any row has a value in a column of bytes."""
-    columns = zip(table.schema.types, table.columns, strict=True)
-    return any(_holds_bytes(found) and column.null_count < len(column) for found, column in columns)
-
-
-def _holds_bytes(found: pa.DataType) -> bool:
-    inside = (found.field(place).type for place in range(found.num_fields))
-    return pa.types.is_binary(found) or pa.types.is_large_binary(found) or any(_holds_bytes(one) for one in inside)
 
 
 def finish_fingerprint(plan: Plan, with_records: bool) -> str:

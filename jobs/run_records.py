@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from jobs.commits import CommittedFile
-from jobs.run_folder import ROW_GROUP, read_committed
+from jobs.run_folder import read_committed
 from jobs.run_manifest import RunManifest, finished_run
+from jobs.table_bytes import ROW_GROUP
 from pipelines.source import Partition, Source
 from pipelines.step import StepResult
 from schemas.config import Config

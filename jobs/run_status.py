@@ -13,6 +13,7 @@ from typing import Any, Literal
 from jobs.event_log import read_events
 from jobs.run_folder import LOCK, RunFolder
 from jobs.run_manifest import read_run_manifest
+from schemas.folders import NO_LOCKS
 
 State = Literal["running", "stopped", "finished"]
 
@@ -69,6 +70,13 @@ class RunStatus:
             return None
         return (now - self.began).total_seconds() / last.partitions_now * (self.partitions - last.partitions)
 
+    def rows_per_second(self, stage: StageStatus, now: datetime) -> float | None:
+        """Since the last start, until now or until it ended; None where it did nothing of the stage."""
+        until = now if self.state == "running" else self.last_event
+        if self.began is None or until is None or not stage.rows_now:
+            return None
+        return stage.rows_now / max((until - self.began).total_seconds(), 1e-3)
+
     def as_json(self, now: datetime) -> dict[str, Any]:
         """Plain values, for machines."""
         return {
@@ -82,6 +90,7 @@ class RunStatus:
                     "rows_in": stage.rows_in,
                     "kept": stage.kept,
                     "rejected": dict(sorted(stage.rejected.items())),
+                    "rows_per_second": self.rows_per_second(stage, now),
                 }
                 for stage in self.stages
             ],
@@ -147,8 +156,11 @@ def _is_held(path: Path) -> bool:
     try:
         with (path / LOCK).open("r") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
     except FileNotFoundError:
         return False
+    except OSError as error:
+        # Where the file system knows no locks, nothing tells that the process is gone.
+        if isinstance(error, BlockingIOError) or error.errno in NO_LOCKS:
+            return True
+        raise
     return False

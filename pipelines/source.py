@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, final
 
@@ -72,6 +72,10 @@ class Source(ABC, Generic[SourceConfigT]):
     def columns(self) -> tuple[str, ...] | None:
         """The columns that every table read has at least, or None where only reading tells."""
         return None if self.provides is None else tuple(self.provides.fields.names)
+
+    def outlook(self, partitions: Sequence[Partition]) -> Mapping[str, int]:
+        """What metadata alone tells of reading the partitions, as figures with their names; reads no rows."""
+        return {}
 
     @final
     def fingerprint(self) -> str:

@@ -80,6 +80,11 @@ class Step(ABC, Generic[StepConfigT]):
             )
         self.config = config
 
+    @property
+    def computes_model(self) -> bool:
+        """Whether its model computes in the worker itself, which then wants a GPU where there is one."""
+        return self.holds_model
+
     def preflight(self) -> None:
         """Look, before any row is read, whether the step can work at all (a model folder, an endpoint).
 

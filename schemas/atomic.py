@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +33,8 @@ def writing(path: Path) -> Iterator[None]:
 def write_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file aside of `path`; at a clean exit it is synced and renamed to `path`, replacing what was there.
 
-    Two writers of the same `path` do not disturb each other: each writes aside under its own process id, the last
-    rename wins. At an exception nothing appears under `path` and the partial file is removed.
+    Two writers of the same `path`, on whatever machines, do not disturb each other: each writes aside under a name of
+    its own, the last rename wins. At an exception nothing appears under `path` and the partial file is removed.
 
     Args:
         path: the final name; its folder is made if missing.
@@ -41,7 +42,7 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OutputError: it cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

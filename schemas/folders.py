@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import errno
+import fcntl
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from schemas.atomic import PARTIAL_SUFFIX
+from schemas.atomic import PARTIAL_SUFFIX, writing
 from schemas.errors import InputError
+
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What `flock` says on a file system that knows no locks."""
 
 
 def check_can_be_folder(path: Path, field: str) -> None:
@@ -42,3 +48,34 @@ def check_holds_only(path: Path, field: str, names: Collection[str], writer: str
         raise InputError(
             field, str(path), f"holds files that {writer} wrote ({foreign[0]})", "Name a new or empty folder."
         )
+
+
+@contextmanager
+def locked(folder: Path, lock: str, field: str, worker: str) -> Iterator[None]:
+    """Hold `folder` for this process; the lock ends with the process, however that ends.
+
+    On a file system that knows no locks (some mounts of Lustre and NFS) nobody is kept out.
+
+    Args:
+        folder: made where it is missing.
+        lock: name of the file in it that is held.
+        field: what to call the folder in errors.
+        worker: who else may hold it, for the error: "another run".
+
+    Raises:
+        InputError: somebody else holds it.
+        OutputError: it cannot be written.
+    """
+    path = folder / lock
+    with writing(folder):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(field, str(folder), f"{worker} works in this folder", "Wait for it, or end it.") from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield

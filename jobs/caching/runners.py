@@ -56,10 +56,10 @@ def cached_on_ray(worker: Worker, works: Sequence[ShardWork], config: CacheConfi
     from ray.exceptions import RayActorError
 
     from jobs.runners.errors import raise_error
-    from jobs.runners.ray_session import cluster_cores
+    from jobs.runners.ray_session import cluster_cores, gpus_of_a_worker
 
-    gpus = config.runner.gpus_per_model
-    seats = int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else (config.runner.workers or cluster_cores())
+    gpus, places = gpus_of_a_worker(config.runner, models=1)
+    seats = places if gpus else (config.runner.workers or cluster_cores())
     actor_class: Any = ray.remote(max_restarts=ATTEMPTS - 1, max_task_retries=ATTEMPTS - 1)(_Actor)
     options = {"num_cpus": 0.5 if gpus else 1, "num_gpus": gpus or None}
     actors = [actor_class.options(**options).remote(worker) for _ in range(min(max(1, seats), len(works)))]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.options import Address, Runner, RunnerKind, Workers, duration, runner_values
+from jobs.commands.options import Address, Runner, Workers, duration, runner_values
 
 
 class Number(StrEnum):
@@ -40,7 +40,7 @@ def cache(
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures that are encoded together.")] = 8,
     device: Annotated[str, typer.Option(help="A torch device; auto takes a GPU where there is one.")] = "auto",
-    runner: Runner = RunnerKind.in_process,
+    runner: Runner = None,
     workers: Workers = None,
     address: Address = None,
     gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="Ray: GPUs of each worker.")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, runner_values
+from jobs.commands.options import Address, RunFolderOption, Runner, Workers, runner_values
 from jobs.commands.pairs_in import ImageRoot, Pairs, Radius, pairs_pipeline
 
 
@@ -32,7 +32,7 @@ def deduplicate(
         str | None, typer.Option(help="Keep the one with the highest judge score of this name; else the smallest key.")
     ] = None,
     image_root: ImageRoot = None,
-    runner: Runner = RunnerKind.in_process,
+    runner: Runner = None,
     workers: Workers = None,
     address: Address = None,
 ) -> None:

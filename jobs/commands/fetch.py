@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, mapping, runner_values
+from jobs.commands.options import Address, RunFolderOption, Runner, Workers, mapping, runner_values
 
 _ROWS = 2048
 
@@ -39,7 +39,7 @@ def fetch(
     settings: Annotated[
         list[str], typer.Option("--set", help="Any other key of the step, NAME=VALUE (see docs/fetch.md); repeat it.")
     ] = [],  # noqa: B006
-    runner: Runner = RunnerKind.in_process,
+    runner: Runner = None,
     workers: Workers = None,
     address: Address = None,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, runner_values
+from jobs.commands.options import Address, RunFolderOption, Runner, Workers, runner_values
 
 
 class ScoreScale(StrEnum):
@@ -60,7 +60,7 @@ def filter_metadata(
     images: Annotated[
         Path | None, typer.Option(help="Also read the images: the folder that local urls are relative to.")
     ] = None,
-    runner: Runner = RunnerKind.in_process,
+    runner: Runner = None,
     workers: Workers = None,
     address: Address = None,
 ) -> None:

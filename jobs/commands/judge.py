@@ -22,7 +22,7 @@ from jobs.commands.model_options import (
     VLLMModel,
     model_values,
 )
-from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, mapping, runner_values
+from jobs.commands.options import Address, RunFolderOption, Runner, Workers, mapping, runner_values
 from jobs.commands.pairs_in import ImageRoot, Pairs, pairs_pipeline
 
 
@@ -55,7 +55,7 @@ def judge(
     prompt_price: PromptPrice = None,
     completion_price: CompletionPrice = None,
     money_limit: MoneyLimit = None,
-    runner: Runner = RunnerKind.in_process,
+    runner: Runner = None,
     workers: Workers = None,
     address: Address = None,
 ) -> None:

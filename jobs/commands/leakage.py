@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, runner_values
+from jobs.commands.options import Address, RunFolderOption, Runner, Workers, runner_values
 from jobs.commands.pairs_in import ImageRoot, Pairs, Radius, pairs_pipeline
 
 
@@ -19,7 +19,7 @@ def leakage(
     output: RunFolderOption,
     radius: Radius = None,
     image_root: ImageRoot = None,
-    runner: Runner = RunnerKind.in_process,
+    runner: Runner = None,
     workers: Workers = None,
     address: Address = None,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.commands.options import Address, Runner, RunnerKind, Workers, mapping, runner_values
+from jobs.commands.options import Address, Runner, Workers, mapping, runner_values
 from jobs.commands.pictures import TerminalChoice
 
 
@@ -119,7 +119,7 @@ def masks(
         TerminalChoice,
         typer.Option(help="Pictures in the terminal; auto tells by the environment.", rich_help_panel=_TUNE),
     ] = TerminalChoice.auto,
-    runner: Runner = RunnerKind.in_process,
+    runner: Runner = None,
     workers: Workers = None,
     address: Address = None,
 ) -> None:

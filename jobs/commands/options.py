@@ -16,7 +16,13 @@ class RunnerKind(StrEnum):
     ray = "ray"
 
 
-Runner = Annotated[RunnerKind, typer.Option(help="Where it runs: here, or spread by Ray. The results are the same.")]
+Runner = Annotated[
+    RunnerKind | None,
+    typer.Option(
+        help="Where it runs, with the same results: here (default), or on Ray (where --workers or --address is given).",
+        show_default=False,
+    ),
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Ray: how many cores to use; by default all of the machine or cluster.")
 ]
@@ -26,9 +32,11 @@ RunFolderOption = Annotated[
 ]
 
 
-def runner_values(runner: RunnerKind, workers: int | None, address: str | None) -> dict[str, Any]:
-    """The `runner` section of a pipeline config."""
-    return {"kind": runner.value, "workers": workers, "address": address}
+def runner_values(runner: RunnerKind | None, workers: int | None, address: str | None) -> dict[str, Any]:
+    """The `runner` section of a pipeline config; without a runner, Ray where an option asks for what only Ray has."""
+    asks_for_ray = workers is not None or address is not None
+    kind = runner or (RunnerKind.ray if asks_for_ray else RunnerKind.in_process)
+    return {"kind": kind.value, "workers": workers, "address": address}
 
 
 def mapping(option: str, texts: list[str]) -> dict[str, Any]:
@@ -60,6 +68,11 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def cores_text(cores: int) -> str:
+    """ "1 core", "64 cores"."""
+    return f"{cores:,} core{'' if cores == 1 else 's'}"
 
 
 _UNITS = {"": 2**30, "B": 1, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "MB": 10**6, "GB": 10**9, "TB": 10**12}

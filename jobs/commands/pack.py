@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.options import Address, Runner, RunnerKind, Workers, runner_values
+from jobs.commands.options import Address, Runner, Workers, runner_values
 
 
 class Record(StrEnum):
@@ -49,7 +49,7 @@ def pack(
     run_folder: Annotated[
         Path | None, typer.Option(help="Where to keep the packing's own outcomes; by default runs/pack-OUTPUT.")
     ] = None,
-    runner: Runner = RunnerKind.in_process,
+    runner: Runner = None,
     workers: Workers = None,
     address: Address = None,
 ) -> None:

@@ -23,7 +23,7 @@ from jobs.commands.model_options import (
     VLLMModel,
     model_values,
 )
-from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, runner_values
+from jobs.commands.options import Address, RunFolderOption, Runner, Workers, runner_values
 
 
 def recaption(
@@ -67,7 +67,7 @@ def recaption(
     prompt_price: PromptPrice = None,
     completion_price: CompletionPrice = None,
     money_limit: MoneyLimit = None,
-    runner: Runner = RunnerKind.in_process,
+    runner: Runner = None,
     workers: Workers = None,
     address: Address = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, mapping, runner_values
+from jobs.commands.options import Address, RunFolderOption, Runner, Workers, mapping, runner_values
 
 
 def retry_failed(
@@ -23,7 +23,7 @@ def retry_failed(
     settings: Annotated[
         list[str], typer.Option("--set", help="Another value for a key of that step, NAME=VALUE; repeat it.")
     ] = [],  # noqa: B006
-    runner: Runner = RunnerKind.in_process,
+    runner: Runner = None,
     workers: Workers = None,
     address: Address = None,
 ) -> None:

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.options import RunnerKind
+from jobs.commands.options import RunnerKind, runner_values
 
 
 def run(
     config: Annotated[Path, typer.Argument(help="Pipeline config, YAML; see configs/.", show_default=False)],
     output: Annotated[Path | None, typer.Option(help="Run folder, instead of the config's.")] = None,
-    runner: Annotated[RunnerKind | None, typer.Option(help="Runner, instead of the config's.")] = None,
+    runner: Annotated[
+        RunnerKind | None, typer.Option(help="Runner, instead of the config's; --workers and --address mean ray.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Ray: cores to use, instead of the config's.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray: the cluster to join, instead of the config's.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Only check config, input and models; do nothing.")] = False,
@@ -26,7 +28,7 @@ def run(
 
     Example:
 
-        editmill run configs/pipeline-pairs.yaml --runner ray --workers 2
+        editmill run configs/pipeline-pairs.yaml --workers 2
     """
     from jobs.launch import check_only, launch
     from schemas.config import read_yaml
@@ -34,13 +36,13 @@ def run(
     values = read_yaml(config)
     if output is not None:
         values["output"] = output
-    overrides = {"kind": runner.value if runner else None, "workers": workers, "address": address}
-    chosen = {key: value for key, value in overrides.items() if value is not None}
     former = values.get("runner") or {}
-    if chosen and isinstance(former, dict):
+    if (runner, workers, address) != (None, None, None) and isinstance(former, dict):
+        chosen = {key: value for key, value in runner_values(runner, workers, address).items() if value is not None}
         # Another runner than the config's does not inherit the resources of that one.
-        same = former.get("kind", "in_process") == chosen.get("kind", former.get("kind", "in_process"))
-        values["runner"] = {**(former if same else {}), **chosen}
+        same = former.get("kind", RunnerKind.in_process.value) == chosen["kind"]
+        kept = former if same else {key: value for key, value in former.items() if key == "stall_minutes"}
+        values["runner"] = {**kept, **chosen}
     if check:
         check_only(values, str(config))
     else:

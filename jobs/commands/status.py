@@ -56,16 +56,19 @@ def _show(found: RunStatus, run: Path) -> None:
     from rich.table import Table
 
     from jobs.report.counts import StageCounts, counts_rows
+    from jobs.run_status import now
 
     table = Table(title=None, show_edge=False, pad_edge=False)
     table.add_column("step")
-    for name in ("partitions", "in", "kept", "rejected"):
+    for name in ("partitions", "rows/s", "in", "kept", "rejected"):
         table.add_column(name, justify="right")
     table.add_column("reasons", overflow="fold")
     for stage in found.stages:
         counts = StageCounts(stage.name, stage.rows_in, stage.kept, dict(stage.rejected))
         name, *rows = counts_rows([counts])[0]
-        table.add_row(name, f"{stage.partitions:,}/{found.partitions:,}", *rows)
+        rate = found.rows_per_second(stage, now())
+        pace = "" if rate is None else f"{rate:,.1f}"
+        table.add_row(name, f"{stage.partitions:,}/{found.partitions:,}", pace, *rows)
     Console().print(table)
     if found.pack is not None:
         part, done, total = found.pack
@@ -79,13 +82,11 @@ def _sentence(found: RunStatus) -> str:
     if found.state == "finished":
         return "finished"
     if found.state == "stopped":
-        why = f": {found.failure}" if found.failure else ""
+        why = f": {found.failure.rstrip('.')}" if found.failure else ""
         return f"stopped before its end{why}. Give the same command again: it goes on where it was."
     text = "running"
     if found.began is not None:
-        elapsed = (now() - found.began).total_seconds()
-        rows = found.stages[-1].rows_now if found.stages else 0
-        text += f" since {duration(elapsed)}, {rows / max(elapsed, 1e-3):,.1f} rows/s through the last step"
+        text += f" since {duration((now() - found.began).total_seconds())}"
     left = found.seconds_left(now())
     if left is not None and left > 0:
         text += f", about {duration(left)} left"

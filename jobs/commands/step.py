@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.commands.options import Address, RunFolderOption, Runner, RunnerKind, Workers, mapping, runner_values
+from jobs.commands.options import Address, RunFolderOption, Runner, Workers, mapping, runner_values
 
 
 def step(
@@ -27,7 +27,7 @@ def step(
         str | None,
         typer.Option(help="Source that reads the rows, where they are no pairs: img2dataset, image_records_parquet."),
     ] = None,
-    runner: Runner = RunnerKind.in_process,
+    runner: Runner = None,
     workers: Workers = None,
     address: Address = None,
 ) -> None:

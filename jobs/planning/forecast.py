@@ -14,6 +14,8 @@ from typing import Any
 
 _Z = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
+PACK = "pack"
+"""The name of the pack among the stages."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class StageProbe:
         setup_seconds: to load what the stage needs, once a worker.
         gpus: held by each worker.
         prompt_tokens, completion_tokens, model_money: of replies of a model, and what they cost.
+        written: bytes that the rows leave on the disk.
+        written_beside: bytes that each partition leaves there besides.
         tried: False where the stage could not be tried: its rows are taken as kept, and its work is not known.
     """
 
@@ -41,12 +45,15 @@ class StageProbe:
     prompt_tokens: float = 0.0
     completion_tokens: float = 0.0
     model_money: float = 0.0
+    written: int = 0
+    written_beside: int = 0
     tried: bool = True
 
 
 @dataclass(frozen=True)
 class StageForecast:
-    """A stage over all rows; `seconds` of one core; tokens and money of replies of a model; `tried` as `StageProbe`."""
+    """A stage over all rows; `seconds` of one core; tokens and money of replies of a model; `bytes` that it leaves on
+    the disk; `tried` as `StageProbe`."""
 
     name: str
     rows_in: float
@@ -57,6 +64,7 @@ class StageForecast:
     prompt_tokens: float
     completion_tokens: float
     model_money: float
+    bytes: float
     tried: bool
 
 
@@ -66,11 +74,12 @@ class Forecast:
 
     Args:
         rows: of the input.
-        stages: in order.
+        stages: in order; the last is "pack" where the job packs.
         kept, kept_low, kept_high: rows at the end, with the 95 % interval.
         seconds: wall time on `cores` cores, if they are always busy.
         core_hours, gpu_hours: of work.
-        bytes: of the rows at the end, images encoded.
+        run_bytes, shard_bytes: left in the run folder, and in the folder of the shards.
+        model_money: of replies of models.
         money: in the unit of the prices, or None without prices.
     """
 
@@ -83,7 +92,9 @@ class Forecast:
     seconds: float
     core_hours: float
     gpu_hours: float
-    bytes: float
+    run_bytes: float
+    shard_bytes: float
+    model_money: float
     money: float | None
 
     def as_json(self) -> dict[str, Any]:
@@ -94,7 +105,7 @@ class Forecast:
 def forecast(
     probes: Sequence[StageProbe],
     rows: float,
-    kept_bytes: int,
+    partitions: int,
     cores: int,
     core_hour_price: float | None = None,
     gpu_hour_price: float | None = None,
@@ -102,9 +113,10 @@ def forecast(
     """What the whole job will come to.
 
     Args:
-        probes: of the source and each step, in order; each stage's rows in are the rows that the one before kept.
+        probes: of the source, of each step and of the pack, in order; each stage's rows in are the rows that the one
+            before kept.
         rows: of the whole input, >= 0.
-        kept_bytes: of the probed rows that were kept at the end.
+        partitions: of the whole input.
         cores: that work at the same time, >= 1.
         core_hour_price, gpu_hour_price: None where nothing is charged.
 
@@ -125,6 +137,7 @@ def forecast(
             prompt_tokens=scale * probe.prompt_tokens,
             completion_tokens=scale * probe.completion_tokens,
             model_money=scale * probe.model_money,
+            bytes=scale * probe.written + partitions * probe.written_beside,
             tried=probe.tried,
         )
         for probe in probes
@@ -146,7 +159,9 @@ def forecast(
         seconds=core_seconds / cores + sum(probe.setup_seconds for probe in probes),
         core_hours=core_hours,
         gpu_hours=gpu_hours,
-        bytes=scale * kept_bytes,
+        run_bytes=sum(stage.bytes for stage in stages if stage.name != PACK),
+        shard_bytes=sum(stage.bytes for stage in stages if stage.name == PACK),
+        model_money=model_money,
         money=money,
     )
 

@@ -1,4 +1,4 @@
-"""Try a chain on some rows of its input, in this process, and measure every stage; nothing is written."""
+"""Try a chain on some rows of its input, in this process, and measure every stage; nothing that is written stays."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import random
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 
 from jobs.chain import Chain
-from jobs.planning.forecast import StageProbe
+from jobs.planning.forecast import PACK, StageProbe
 from jobs.runners.answer_ahead import asks_vllm, is_open
+from jobs.table_bytes import bytes_of_rows
 from pipelines.dataset_step import DatasetStep
+from pipelines.pack import PackConfig, pack
 from pipelines.source import Partition
 from pipelines.step import Step, StepResult
 from pipelines.vlm.asker import Asker
+from schemas.outcomes import no_rejections
 
 PARTITIONS = 8
 """Partitions that a probe reads at most: reading one costs all its rows."""
@@ -34,17 +39,24 @@ class Probe:
         stages: the source first.
         partitions, partitions_read: of the input, and of these read.
         rows: of the whole input: counted where every partition was read, else in proportion to their ranges.
-        kept_bytes: of the probed rows that all stages kept.
+        outlook: what the source tells of the whole input from metadata alone.
     """
 
     stages: tuple[StageProbe, ...]
     partitions: int
     partitions_read: int
     rows: float
-    kept_bytes: int
+    outlook: Mapping[str, int]
 
 
-def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, gpus_per_model: float) -> Probe:
+def probe(
+    chain: Chain,
+    partitions: Sequence[Partition],
+    rows: int,
+    seed: int,
+    gpus_per_model: float,
+    pack_config: PackConfig | None = None,
+) -> Probe:
     """Run up to `rows` rows through the chain: an equal share of a seeded choice of partitions. A step that asks vLLM
     is passed over, unless every reply is at hand: an engine is worth its start only for all questions at once.
 
@@ -52,9 +64,10 @@ def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, g
         partitions: at least one.
         rows: >= 1.
         gpus_per_model: what each worker of a step that holds a model will be given.
+        pack_config: of the pack at the end; without one the rows are written to the run folder.
 
     Raises:
-        EditmillError: of the source or a step, as the job itself would meet it.
+        EditmillError: of the source, a step or the pack, as the job itself would meet it.
     """
     choose = random.Random(seed)
     chosen = sorted(choose.sample(range(len(partitions)), min(PARTITIONS, rows, len(partitions))))
@@ -71,10 +84,11 @@ def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, g
         # Reading a partition reads all of its rows; only the sampled ones are charged.
         source_seconds += seconds * sampled.rows / max(1, result.rows)
         taken.append(sampled.kept)
-    stages = [source.probe(chain.plan.stages[0].name, source_seconds, 0.0, 0.0)]
     table = pa.concat_tables(taken)
+    first = source.probe(chain.plan.stages[0].name, source_seconds, 0.0, 0.0)
+    stages = [_writing(first, table.select(["key"]))]
     for step in chain.steps:
-        count, setup = _Count(), 0.0
+        count, setup, rejected = _Count(), 0.0, no_rejections()
         asker = getattr(step, "asker", None)
         if table.num_rows and asks_vllm(step) and is_open(step, table):
             table = _untried(step, table)
@@ -90,16 +104,45 @@ def probe(chain: Chain, partitions: Sequence[Partition], rows: int, seed: int, g
             start = time.monotonic()
             result = step(table)
             count.add(result)
-            table = result.kept
-        probed = count.probe(step.name, time.monotonic() - start, setup, gpus_per_model if step.holds_model else 0.0)
+            table, rejected = result.kept, result.rejected
+        probed = count.probe(step.name, time.monotonic() - start, setup, gpus_per_model if step.computes_model else 0.0)
+        # The run folder keeps what the step adds, and at the end the rows as a whole.
+        probed = _writing(probed, table.select(["key", *step.adds.names]))
+        if rejected.num_rows:
+            probed = _writing(probed, rejected)
         if isinstance(asker, Asker):
             prompt, completion = asker.used()
             money = asker.price(prompt, completion)
             probed = replace(probed, prompt_tokens=prompt, completion_tokens=completion, model_money=money)
         stages.append(probed)
+    if pack_config is None:
+        stages[-1] = _writing(stages[-1], table)
+    elif table.num_rows and all(stage.tried for stage in stages):
+        reading = source_seconds * table.num_rows / max(1, stages[0].rows_in)
+        stages.append(_packed(table, pack_config, reading))
     # Ranges are in the source's own units (lines, row groups): partitions may be of very different lengths.
     total = read_rows * _length(partitions) / max(1, _length([partitions[number] for number in chosen]))
-    return Probe(tuple(stages), len(partitions), len(chosen), total, table.nbytes)
+    return Probe(tuple(stages), len(partitions), len(chosen), total, chain.plan.source.outlook(partitions))
+
+
+def _writing(stage: StageProbe, table: pa.Table) -> StageProbe:
+    """The stage that writes this table of its rows, too."""
+    rows, beside = bytes_of_rows(table)
+    return replace(stage, written=stage.written + rows, written_beside=stage.written_beside + beside)
+
+
+def _packed(table: pa.Table, config: PackConfig, reading: float) -> StageProbe:
+    """Pack the rows in a temporary folder.
+
+    Args:
+        reading: seconds to read them once; packing reads every row to look at it, and once for each subset.
+    """
+    start = time.monotonic()
+    with TemporaryDirectory(prefix="editmill-plan-") as folder:
+        packed = pack([partial(_itself, table)], config, Path(folder)).manifest
+        seconds = time.monotonic() - start + reading * (1 + max(1, len(config.subsets)))
+    written = sum(entry.bytes for entry in (*packed.shards, packed.index))
+    return StageProbe(PACK, packed.rows_in, packed.kept, Counter(packed.rejected), seconds, 0.0, 0.0, written=written)
 
 
 def _untried(step: Step[Any], table: pa.Table) -> pa.Table:

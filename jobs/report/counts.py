@@ -46,31 +46,33 @@ class Tally:
         self.names = tuple(names)
         self.partitions: dict[str, dict[int, tuple[int, int]]] = {}
         """Partition -> stage position -> (rows in, rows kept)."""
-        self.seconds = 0.0
-        """Of work on one core, over all stages and partitions."""
+        self.seconds = [0.0] * len(self.names)
+        """Of work on one core in each stage, over all partitions."""
+        self.bytes = 0
+        """Of all that was committed."""
+        self._rows: list[Counter[str]] = [Counter() for _ in names]
         self._rejected: list[Counter[str]] = [Counter() for _ in names]
         self._figures: list[Counter[str]] = [Counter() for _ in names]
 
     def add(self, commit: Commit) -> None:
         """Count a commit; each (partition, stage) once."""
         self.partitions.setdefault(commit.partition, {})[commit.position] = (commit.rows_in, commit.kept)
+        self._rows[commit.position].update(partitions=1, rows_in=commit.rows_in, kept=commit.kept)
         self._rejected[commit.position].update(commit.rejected)
         self._figures[commit.position].update(commit.figures)
-        self.seconds += commit.seconds
+        self.seconds[commit.position] += commit.seconds
+        self.bytes += sum(file.bytes for file in commit.files)
 
     def so_far(self) -> list[dict[str, Any]]:
         """For each stage: its name, partitions, rows in, rows kept, and rejected rows by reason; stages may differ."""
-        stages: list[dict[str, Any]] = [
-            {"name": name, "partitions": 0, "rows_in": 0, "kept": 0, "rejected": dict(sorted(rejected.items()))}
-            for name, rejected in zip(self.names, self._rejected, strict=True)
+        return [
+            {
+                "name": name,
+                **{quantity: rows[quantity] for quantity in ("partitions", "rows_in", "kept")},
+                "rejected": dict(sorted(rejected.items())),
+            }
+            for name, rows, rejected in zip(self.names, self._rows, self._rejected, strict=True)
         ]
-        for rows in self.partitions.values():
-            for position, (rows_in, kept) in rows.items():
-                stage = stages[position]
-                stage["partitions"] += 1
-                stage["rows_in"] += rows_in
-                stage["kept"] += kept
-        return stages
 
     def counts(self) -> list[StageCounts]:
         """The counts of each stage over all partitions.

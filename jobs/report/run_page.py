@@ -11,8 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.commits import CommittedFile
+from jobs.event_log import read_events
 from jobs.marks_met import Fate, MarksMet
 from jobs.model_costs import ModelCost
+from jobs.planning.forecast_file import Deviation
+from jobs.report.counts import StageCounts
 from jobs.report.mask_report import MASK_REPORT, has_masks
 from jobs.report.page import render_report
 from jobs.report.sections import Histogram, Section, Table, counts_section
@@ -25,6 +28,8 @@ from schemas.manifest import read_manifest
 
 EXAMPLES = 3
 """Rejected rows shown for each reason."""
+SHARDS = 200
+"""Files of shards listed."""
 
 
 def run_page(
@@ -51,6 +56,7 @@ def run_page(
         sections.append(
             Table(("step", "reason", "key", "why"), examples, caption=caption, title="Rejected, for example")
         )
+    sections += _course(counts, folder)
     if costs:
         paid = [(one.step, one.requests, one.prompt_tokens, one.completion_tokens, one.spent) for one in costs]
         caption = "Over all starts of the run; replies that were found in the cache are not among them."
@@ -69,13 +75,51 @@ def run_page(
             Histogram(fractions, "edited fraction", bounds=(0.0, 1.0), caption=caption, title="How much was edited")
         )
     if manifest.shards is not None:
-        rows = [
-            (file.name, file.samples, file.bytes, file.sha256) for file in read_manifest(Path(manifest.shards)).shards
-        ]
-        sections.append(Table(("file", "samples", "bytes", "sha256"), rows, caption=manifest.shards, title="Shards"))
+        files = read_manifest(Path(manifest.shards)).shards
+        rows = [(file.name, file.samples, file.bytes, file.sha256) for file in files[:SHARDS]]
+        more = f"; {len(files) - SHARDS:,} more are in its manifest.json" if len(files) > SHARDS else ""
+        caption = f"{manifest.shards}{more}"
+        sections.append(Table(("file", "samples", "bytes", "sha256"), rows, caption=caption, title="Shards"))
     settings = list(_settings("", manifest.config))
     sections.append(Table(("key", "value"), settings, title="The config, resolved"))
     return render_report(f"editmill run: {manifest.name}", intro, sections)
+
+
+def _course(counts: Sequence[StageCounts], folder: RunFolder) -> Iterator[Section]:
+    """What the stages had to tell and how long they took, and how far the plan was off, from the log's last start."""
+    took: dict[int, float] = {}
+    plan: list[tuple[str, float, float, str]] = []
+    for event in read_events(folder.log):
+        if event["event"] == "run_begins":
+            took, plan = {}, []
+        elif event["event"] == "stage_took":
+            took[event["position"]] = event["seconds"]
+        elif event["event"] == "plan_was_off":
+            one = Deviation(event["quantity"], event["planned"], event["actual"])
+            plan.append((one.name, _round(one.planned), _round(one.actual), one.error()))
+    rows: list[tuple[str | float, ...]] = [
+        (count.name, _round(took[position]), _round(count.rows_in / max(took[position], 1e-3)), _told(count))
+        for position, count in enumerate(counts)
+        if position in took
+    ]
+    if rows:
+        columns: tuple[str, ...] = ("step", "core seconds", "rows per core second", "what else there is to tell")
+        if not any(told for *_, told in rows):
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
+        caption = "Work of one core, over all starts of the run; waiting and the pack are not in it."
+        yield Table(columns, rows, caption=caption, title="How long the steps took")
+    if plan:
+        columns = ("quantity", "planned", "was", "error")
+        yield Table(columns, plan, title="What the plan said")
+
+
+def _told(count: StageCounts) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in count.figures.items())
+
+
+def _round(value: float) -> float:
+    """To four digits, or to whole numbers."""
+    return float(f"{value:.4g}") if value < 1000 else round(value)
 
 
 def _settings(where: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -20,8 +20,9 @@ class RunnerConfig(Config):
     address: str | None = None
     """Ray: the cluster to join ("auto", "ray://host:10001"); default: a cluster of its own on this machine. The run
     folder and the input must then be on a file system that all nodes share."""
-    gpus_per_model: float = Field(default=0.0, ge=0.0)
-    """Ray: GPUs held by each worker of a step that holds a model."""
+    gpus_per_model: float | None = Field(default=None, ge=0.0)
+    """Ray: GPUs held by each worker of a step that computes a model itself. Default: one where the cluster has GPUs.
+    Where there are fewer than such steps, they share them."""
     object_store_mib: int = Field(default=1024, ge=100)
     """Ray: shared memory for partitions in flight, in MiB, where a cluster of its own is started."""
 
@@ -36,5 +37,5 @@ class RunnerConfig(Config):
 
     @property
     def cores(self) -> int:
-        """The cores of a cluster of its own."""
-        return self.workers or os.cpu_count() or 1
+        """The cores of a cluster of its own; in one process there is one."""
+        return 1 if self.kind == "in_process" else self.workers or os.cpu_count() or 1

@@ -47,6 +47,7 @@ def run_in_process(
         if with_records is not None:
             done = finish(chain.plan, folder, partition, tuple(commits), table if with_records else None)
             listener.finished(done, found=False)
+        listener.between_partitions()
 
 
 def _resumed(chain: Chain, folder: RunFolder, partitions: Sequence[Partition]) -> Iterator[tuple[Partition, Resumed]]:

@@ -16,6 +16,13 @@ class Listener(Protocol):
     def finished(self, finish: Finished, found: bool) -> None:
         """A partition went through the whole chain."""
 
+    def between_partitions(self) -> None:
+        """What was told of so far may end the run here; called in the runner's own thread.
+
+        Raises:
+            EditmillError: it does.
+        """
+
 
 class Once:
     """Tells a listener of each commit the first time only: runs with a dataset step go over partitions twice."""
@@ -34,3 +41,7 @@ class Once:
     def finished(self, finish: Finished, found: bool) -> None:
         """As `Listener.finished`."""
         self._listener.finished(finish, found)
+
+    def between_partitions(self) -> None:
+        """As `Listener.between_partitions`."""
+        self._listener.between_partitions()

@@ -18,6 +18,8 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
+from ray.data.exceptions import SystemException
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 
 from jobs.chain import Chain, Plan
 from jobs.commits import Commit
@@ -26,16 +28,20 @@ from jobs.runners.config import RunnerConfig
 from jobs.runners.errors import pack_error, raise_error
 from jobs.runners.listener import Listener
 from jobs.runners.ray_metrics import count_rows
-from jobs.runners.ray_parts import WATCHED, finished_by_worker, ready_step
-from jobs.runners.ray_session import cluster_cores, one_thread
+from jobs.runners.ray_parts import ATTEMPTS, WATCHED, finished_by_worker, ready_step
+from jobs.runners.ray_session import cluster_cores, gpus_of_a_worker, one_thread
 from jobs.runners.watch import CommitWatch
 from jobs.work import finish, resume, run_step
 from pipelines.source import Partition
 from pipelines.step import Step
-from schemas.errors import EditmillError
+from schemas.errors import EditmillError, InputError
 
 ROW = pa.schema([pa.field("head", pa.binary()), pa.field("table", pa.large_binary()), pa.field("error", pa.binary())])
 """A partition on its way. `head`: a pickled `_Head`; `table`: an Arrow IPC stream; `error`: a packed error or empty."""
+
+DEATHS = (RayActorError, WorkerCrashedError, NodeDiedError, OutOfMemoryError)
+MOST_NAMED = 8
+"""Partitions named in an error."""
 
 
 @dataclass
@@ -82,12 +88,16 @@ def run_on_ray(
     positions = range(max(1, min(before.values())), len(chain.plan.stages))
     models = sum(chain.steps[position - 1].holds_model for position in positions)
     task, actor, pool = _shares(cores, models)
+    computing = sum(chain.steps[position - 1].computes_model for position in positions)
+    gpus, places = gpus_of_a_worker(config, computing) if computing else (0.0, pool)
 
     rows = [{"head": pickle.dumps(_Head(partition))} for partition in partitions]
     # Untyped: Ray's own annotations of map_batches admit no further arguments.
     data: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
     options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "udf_modifying_row_count": False}
+    retries = ATTEMPTS - 1
     tasks = {**options, "compute": TaskPoolStrategy(size=min(cores, len(rows))), "num_cpus": task}
+    tasks["max_retries"] = retries
     data = data.map_batches(_read, fn_args=(job,), **tasks)
     for position in positions:
         step = chain.steps[position - 1]
@@ -95,9 +105,11 @@ def run_on_ray(
             data = data.map_batches(
                 _StepActor,
                 fn_constructor_args=(job, position, step),
-                compute=ActorPoolStrategy(size=pool),
+                compute=ActorPoolStrategy(size=min(pool, places) if step.computes_model else pool),
                 num_cpus=actor,
-                num_gpus=config.gpus_per_model or None,
+                num_gpus=gpus if gpus and step.computes_model else None,
+                # By itself Ray Data would give a partition that kills its worker to the next one for ever.
+                max_task_retries=retries,
                 **options,
             )
         else:
@@ -105,14 +117,43 @@ def run_on_ray(
     data = data.map_batches(_finish, fn_args=(job,), **tasks)
     watch = CommitWatch(chain.plan, folder, before, WATCHED * cores, listener)
     # Closed at once where an error ends it: Ray Data's threads must not outlive the session, or they end the process.
-    with watch.looking(), closing(iter(data.iter_rows())) as returned:
-        for row in returned:
-            head: _Head = pickle.loads(row["head"])
-            watch.tell(head.partition.name, (*head.found, *head.made))
-            raise_error(row["error"])
-            watch.close(head.partition.name)
-            if with_records is not None:
-                listener.finished(finished_by_worker(folder, chain.plan, head.partition, with_records), found=False)
+    try:
+        with watch.looking(), closing(iter(data.iter_rows())) as returned:
+            for row in returned:
+                head: _Head = pickle.loads(row["head"])
+                watch.tell(head.partition.name, (*head.found, *head.made))
+                raise_error(row["error"])
+                watch.close(head.partition.name)
+                del before[head.partition.name]
+                if with_records is not None:
+                    done = finished_by_worker(folder, chain.plan, head.partition, with_records)
+                    listener.finished(done, found=False)
+                listener.between_partitions()
+    except (RayError, SystemException) as error:
+        death = _death(error)
+        if death is None:
+            raise
+        raise _worker_died(chain, folder, [one for one in partitions if one.name in before], death) from error
+
+
+def _death(error: BaseException | None) -> BaseException | None:
+    """What Ray says of a worker that died, among the causes of an error; None where none did."""
+    while error is not None and not isinstance(error, DEATHS):
+        error = (error.cause if isinstance(error, RayTaskError) else None) or error.__cause__ or error.__context__
+    return error
+
+
+def _worker_died(chain: Chain, folder: RunFolder, left: Sequence[Partition], death: BaseException) -> InputError:
+    """The error for a partition whose workers die; which one it is Ray does not say: one of those under way."""
+    stages = chain.plan.stages
+    under_way = [(one, done) for one in left if 0 < (done := len(folder.commits(stages, one.name))) < len(stages)]
+    names = ", ".join(f"{one.name} (before {stages[done].name})" for one, done in under_way[:MOST_NAMED])
+    return InputError(
+        "partition",
+        names or "none under way",
+        f"{ATTEMPTS} times the worker that took one of them died ({type(death).__name__})",
+        "Look into Ray's logs of that time; give the job more memory, or leave the file out.",
+    )
 
 
 def _shares(cores: int, models: int) -> tuple[float, float, int]:

@@ -13,6 +13,8 @@ from pipelines.source import Partition
 from pipelines.step import Step
 from schemas.errors import ContractError
 
+ATTEMPTS = 5
+"""How often a partition is begun whose worker or node dies; what it had committed is not done again."""
 WATCHED = 8
 """Partitions watched for each core while they are in flight."""
 

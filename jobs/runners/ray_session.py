@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -87,6 +89,27 @@ def _no_cluster(address: str) -> InputError:
 def cluster_cores() -> int:
     """The cores of the cluster joined."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def gpus_of_a_worker(config: RunnerConfig, models: int) -> tuple[float, int]:
+    """The GPUs that each worker with a model holds, and how many such workers each step may have.
+
+    Args:
+        models: steps that hold a model, >= 1. All must find a place at the same time.
+
+    Raises:
+        InputError: GPUs are asked for, and the cluster has none.
+    """
+    there = float(ray.cluster_resources().get("GPU", 0.0))
+    wanted = min(1.0, there) if config.gpus_per_model is None else config.gpus_per_model
+    if wanted and not there:
+        raise InputError(
+            "runner.gpus_per_model", wanted, "the cluster has no GPU", "Leave it out, or join a cluster with GPUs."
+        )
+    if not wanted:
+        return 0.0, sys.maxsize
+    share = min(wanted, math.floor(100 * there / models) / 100)
+    return share, max(1, int(there / models / share + 1e-9))
 
 
 def one_thread() -> None:

@@ -21,15 +21,12 @@ from jobs.runners.config import RunnerConfig
 from jobs.runners.errors import pack_error, raise_error
 from jobs.runners.listener import Listener
 from jobs.runners.ray_metrics import count_rows
-from jobs.runners.ray_parts import WATCHED, finished_by_worker, ready_step
+from jobs.runners.ray_parts import ATTEMPTS, WATCHED, finished_by_worker, ready_step
 from jobs.runners.ray_session import cluster_cores, one_thread
 from jobs.runners.watch import CommitWatch
 from jobs.work import finish, resume, run_step
 from pipelines.source import Partition
 from schemas.errors import EditmillError, InputError
-
-ATTEMPTS = 5
-"""How often a partition is begun whose worker or node dies; what it had committed is not done again."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,7 @@ def run_in_tasks(
                 watch.close(partition.name)
                 if with_records is not None:
                     listener.finished(finished_by_worker(folder, chain.plan, partition, with_records), found=False)
+                listener.between_partitions()
     finally:
         for reference in flying:
             ray.cancel(reference)

@@ -49,6 +49,7 @@ def run_chain(
         for end in (*barriers, len(chain.plan.stages)):
             is_last = end == len(chain.plan.stages)
             pending = _not_yet(chain, folder, partitions, end, with_records if is_last else None, once)
+            once.between_partitions()
             worked.update(partition.name for partition in pending)
             if pending:
                 _run(chain.up_to(end), folder, pending, with_records if is_last else None, runner, once, session)

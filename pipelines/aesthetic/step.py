@@ -47,6 +47,11 @@ class Aesthetic(Step[AestheticConfig]):
     def _head_mark(self) -> str:
         return self.config.head if is_on_hub(self.config.head) else sha256_of(head_file(self.config.head))
 
+    @property
+    def computes_model(self) -> bool:
+        """Unless the config puts it on the CPU."""
+        return self.config.device != "cpu"
+
     def identity(self) -> dict[str, Any]:
         """Model, head by its hash, and bounds. Where the model runs decides nothing."""
         values = self.config.as_json()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -85,6 +85,22 @@ def cut(metadata: pq.FileMetaData, start: int, stop: int, demands: list[Demand],
             ranges.append((low, high))
     begun = [reason is not None for low, _, reason in reasons if low in starts]
     return Cut(tuple(ranges), skipped, groups, sum(begun))
+
+
+def bytes_of_ranges(metadata: pq.FileMetaData, ranges: Sequence[tuple[int, int]], columns: Collection[str]) -> int:
+    """Compressed bytes of the columns in rows [start, stop) of each range; of a row group cut by one, its share."""
+    wanted = [
+        place
+        for place in range(metadata.num_columns)
+        if metadata.schema.column(place).path.partition(".")[0] in columns
+    ]
+    total = 0.0
+    for group, (low, high) in enumerate(pairwise(group_starts(metadata))):
+        rows = sum(max(0, min(stop, high) - max(start, low)) for start, stop in ranges)
+        if rows:
+            chunks = (metadata.row_group(group).column(place) for place in wanted)
+            total += sum(chunk.total_compressed_size for chunk in chunks) * rows / (high - low)
+    return round(total)
 
 
 def _without_short_gaps(reasons: list[tuple[int, int, str | None]]) -> list[tuple[int, int, str | None]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, ClassVar
 
 import duckdb
@@ -15,7 +15,7 @@ from pipelines.metadata_filter.columns import SCORES, SIZES, TEXTS, FileColumns,
 from pipelines.metadata_filter.config import MetadataFilterConfig
 from pipelines.metadata_filter.engine import RowRanges, is_local, query
 from pipelines.metadata_filter.number_rules import Rule
-from pipelines.metadata_filter.ranges import cut, group_starts, partition_ranges
+from pipelines.metadata_filter.ranges import bytes_of_ranges, cut, group_starts, partition_ranges
 from pipelines.metadata_filter.rules import bounded_columns, check_bounds_have_columns, rules
 from pipelines.metadata_filter.scales import check_not_unit, check_scales
 from pipelines.metadata_filter.skipping import Demand, demands_of
@@ -91,6 +91,26 @@ class LaionParquet(Source[MetadataFilterConfig]):
         if not result:
             raise InputError("paths", list(self.config.paths), "hold no row", "Name files with rows.")
         return result
+
+    def outlook(self, partitions: Sequence[Partition]) -> dict[str, int]:
+        """Row groups, and those whose statistics show that no row can pass; the bytes of all columns, and those that
+        are read of the other groups."""
+        figures = dict.fromkeys(("row_groups", "row_groups_skipped", "rows_never_read", "bytes", "bytes_to_read"), 0)
+        for path, parts in groupby(partitions, key=lambda partition: partition.path):
+            metadata = read_footer(path)
+            columns = self._columns(metadata, path)
+            demands = demands_of(self.config) if self.config.outcomes == "examples" else []
+            places = _places(metadata, columns, demands)
+            used = {column for rule in rules(self.config, columns, path, as_bytes=False) for column in rule.columns}
+            for part in parts:
+                what = cut(metadata, part.start, part.stop, demands, places)
+                figures["row_groups"] += what.groups
+                figures["row_groups_skipped"] += what.groups_skipped
+                figures["rows_never_read"] += sum(what.skipped.values())
+                names = used.union(columns.names.values())
+                figures["bytes"] += bytes_of_ranges(metadata, [(part.start, part.stop)], columns.types)
+                figures["bytes_to_read"] += bytes_of_ranges(metadata, what.ranges, names)
+        return figures
 
     def read(self, partition: Partition) -> StepResult:
         """The kept rows of one partition as `ImageRecord`, in input order; of the others, outcomes and counts.

@@ -19,7 +19,16 @@ import pyarrow as pa
 
 from pipelines.pack.config import PackConfig
 from pipelines.pack.contents import Contents, listed
-from pipelines.pack.folder import begin, check_output, finish, finished_manifest, write_card
+from pipelines.pack.folder import (
+    LOCK,
+    begin,
+    check_is_ours,
+    check_output,
+    check_room,
+    finish,
+    finished_manifest,
+    write_card,
+)
 from pipelines.pack.index import write_index
 from pipelines.pack.plan import ShardPlan, plan_shards
 from pipelines.pack.rows import Loader
@@ -28,6 +37,7 @@ from pipelines.pack.subsets import drawn
 from pipelines.pack.survey import VERSION, Samples, gather, survey
 from schemas.atomic import fingerprint
 from schemas.errors import InputError, OutputError
+from schemas.folders import locked
 from schemas.manifest import ShardManifest, StepHistory
 
 Item = TypeVar("Item")
@@ -110,29 +120,33 @@ def pack(
     finished = finished_manifest(out, mark)
     if finished is not None:
         return PackResult(finished, samples.rejected, already_packed=True)
-    begin(out, mark, config, overwrite)
-    plans = _plans(samples, config)
-    jobs = [ShardJob(plan, tuple(loaders[piece.partition] for piece in plan.pieces), mark) for plan in plans]
-    written = _counted(run_map(partial(write_shard, out=out, config=config), jobs), "write", len(jobs), tell)
-    shards = [entry for files in written for entry in files]
-    contents = Contents()
-    index = write_index(out, _index_rows(out, config, mark, plans, contents))
-    manifest = ShardManifest(
-        record="EditSample" if config.record == "edits" else "ImageRecord",
-        record_version=config.record_schema.version,
-        config=config.as_json(),
-        fingerprint=mark,
-        rows_in=samples.rows_in,
-        kept=len(samples),
-        rejected=dict(sorted(Counter(samples.rejected["reason"].to_pylist()).items())),
-        history=None if history is None else tuple(history),
-        contents=listed(contents),
-        subsets=_subset_sizes(plans, config),
-        shards=shards,
-        index=index,
-    ).sealed()
-    write_card(out, manifest)
-    manifest.write(out)
+    check_is_ours(out, mark, overwrite)
+    with locked(out, LOCK, "packed folder", "another packing"):
+        check_is_ours(out, mark, overwrite)
+        begin(out, mark, config)
+        check_room(out, len(config.formats) * int(samples.samples["size"].sum()))
+        plans = _plans(samples, config)
+        jobs = [ShardJob(plan, tuple(loaders[piece.partition] for piece in plan.pieces), mark) for plan in plans]
+        written = _counted(run_map(partial(write_shard, out=out, config=config), jobs), "write", len(jobs), tell)
+        shards = [entry for files in written for entry in files]
+        contents = Contents()
+        index = write_index(out, _index_rows(out, config, mark, plans, contents))
+        manifest = ShardManifest(
+            record="EditSample" if config.record == "edits" else "ImageRecord",
+            record_version=config.record_schema.version,
+            config=config.as_json(),
+            fingerprint=mark,
+            rows_in=samples.rows_in,
+            kept=len(samples),
+            rejected=dict(sorted(Counter(samples.rejected["reason"].to_pylist()).items())),
+            history=None if history is None else tuple(history),
+            contents=listed(contents),
+            subsets=_subset_sizes(plans, config),
+            shards=shards,
+            index=index,
+        ).sealed()
+        write_card(out, manifest)
+        manifest.write(out)
     finish(out)
     return PackResult(manifest, samples.rejected, already_packed=False)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pipelines.step import Step
 from pipelines.vlm.asker import Asker
 from pipelines.vlm.backends import make_backend
-from pipelines.vlm.config import GenerationConfig
+from pipelines.vlm.config import GenerationConfig, TransformersConfig
 from pipelines.vlm.prompt_files import Prompt, PromptFile
 
 ConfigT = TypeVar("ConfigT", bound=GenerationConfig)
@@ -25,6 +25,12 @@ class AskingStep(Step[ConfigT], Generic[ConfigT, PromptT]):
         super().__init__(config)
         self._prompt = prompt
         self.asker: Asker = make_backend(config)
+
+    @property
+    def computes_model(self) -> bool:
+        """Not where the model is behind an endpoint, or was asked ahead."""
+        backend = self.config.backend
+        return isinstance(backend, TransformersConfig) and backend.device != "cpu"
 
     def identity(self) -> dict[str, Any]:
         """Model, prompt by its hash, and settings. Where the model runs, and how fast, decides nothing."""

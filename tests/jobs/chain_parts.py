@@ -119,6 +119,13 @@ class Dies(Step[DiesConfig]):
         return StepResult(table, rejections(self.name, 1, [], [], []))
 
 
+class DiesWithModel(Dies):
+    """The same in an actor."""
+
+    name = "dies_with_model"
+    holds_model = True
+
+
 class OffsetConfig(Config):
     """What to add."""
 
@@ -197,6 +204,9 @@ class Heard:
 
     def finished(self, finish: Finished, found: bool) -> None:
         self.finishes.append((finish, found))
+
+    def between_partitions(self) -> None:
+        """Never ends the run."""
 
 
 def tree(folder: Path, *under: str) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from chain_parts import tree
 from pair_files import ROOT, editmill, lines_of, write_config, write_pairs
 
 from jobs.build import build_chain
+from jobs.commands.options import runner_values
 from jobs.config import PipelineConfig
 from jobs.pipeline import run_pipeline
 from jobs.run_manifest import read_run_manifest
@@ -139,3 +140,26 @@ def test_config_names() -> None:
 def test_the_example_configs_are_chains(path: Path) -> None:
     config = parse_config(PipelineConfig, read_yaml(path), path.name)
     assert build_chain(config, path.name).steps
+
+
+def test_options_that_only_ray_has_mean_ray(pairs: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "job.yaml", pairs, runner={"stall_minutes": 3})
+    assert editmill("run", config, "--workers", 2, "--check").returncode == 0
+    assert editmill("run", config, "--address", "auto", "--check").returncode == 0
+    refused = editmill("run", config, "--workers", 2, "--runner", "in_process", "--check")
+    assert refused.returncode == 2 and "belong to the runner 'ray'" in refused.stderr
+    assert runner_values(None, None, "auto")["kind"] == "ray"
+    assert runner_values(None, None, None)["kind"] == "in_process"
+
+
+def test_shards_of_other_steps_are_met_before_any_work(pairs: Path, tmp_path: Path) -> None:
+    place = {"samples_per_shard": 3, "output": str(tmp_path / "shards")}
+    assert editmill("run", write_config(tmp_path / "one.yaml", pairs, pack=place)).returncode == 0
+    same = write_config(tmp_path / "two.yaml", pairs, pack=place)
+    assert editmill("run", same, "--check").returncode == 0, "the same samples may be packed there again"
+    steps = [{"masks": {"recipe": "seed", "parameters": {"threshold": 30}}}]
+    for changes in ({"pack": {**place, "samples_per_shard": 4}}, {"pack": place, "steps": steps}):
+        other = write_config(tmp_path / "three.yaml", pairs, **changes)
+        said = editmill("run", other)
+        assert said.returncode == 2 and "holds shards of other samples" in said.stderr
+        assert not (tmp_path / "three").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from chain_parts import (
     Dies,
     DiesConfig,
+    DiesWithModel,
     Heard,
     Numbers,
     NumbersConfig,
@@ -84,16 +86,46 @@ def test_an_error_in_a_worker_is_the_same_error(tmp_path: Path, model: bool) -> 
     assert any(found and commit.stage == "numbers" for commit, found in heard.commits)
 
 
-@pytest.mark.parametrize("times", [2, 99])
-def test_a_worker_that_dies_is_replaced_but_not_for_ever(tmp_path: Path, times: int) -> None:
-    chain = make_chain(Numbers(NumbersConfig()), [Dies(DiesConfig(folder=str(tmp_path), times=times))])
+@pytest.mark.parametrize(("step", "times"), [(Dies, 2), (Dies, 99), (DiesWithModel, 2), (DiesWithModel, 99)])
+def test_a_worker_that_dies_is_replaced_but_not_for_ever(tmp_path: Path, step: type[Dies], times: int) -> None:
+    chain = make_chain(Numbers(NumbersConfig()), [step(DiesConfig(folder=str(tmp_path), times=times))])
     if times == 2:
         run(chain, tmp_path / "run", RAY)
         run(make_chain(chain.plan.source, []), tmp_path / "one", RunnerConfig())
         assert tree(tmp_path / "run", "records") == tree(tmp_path / "one", "records")
         return
-    with pytest.raises(InputError, match=r"partition 00001-00000001 = .*: 5 times the worker that took it died"):
+    with pytest.raises(InputError, match=r"partition.*00001-00000001.*: 5 times the worker that took .* died"):
         run(chain, tmp_path / "run", RAY)
+    assert len((tmp_path / "deaths").read_text()) == 5
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "models", "expected"),
+    [
+        (8, None, 1, (1.0, 8)),
+        (8, 1, 2, (1.0, 4)),
+        (8, 2, 1, (2.0, 4)),
+        (1, None, 2, (0.5, 1)),
+        (1, 0.25, 1, (0.25, 4)),
+        (2, None, 3, (0.66, 1)),
+        (0, None, 1, (0.0, sys.maxsize)),
+        (8, 0, 1, (0.0, sys.maxsize)),
+    ],
+)
+def test_every_step_with_a_model_finds_gpus(
+    monkeypatch: pytest.MonkeyPatch, gpus: float, asked: float | None, models: int, expected: tuple[float, int]
+) -> None:
+    from jobs.runners import ray_session
+
+    monkeypatch.setattr(ray_session.ray, "cluster_resources", lambda: {"GPU": float(gpus)} if gpus else {})
+    share, places = ray_session.gpus_of_a_worker(RunnerConfig(kind="ray", gpus_per_model=asked), models)
+    assert (share, places) == expected
+    assert not share or models * places * share <= gpus, "all of them at the same time"
+
+
+def test_gpus_that_nobody_has_are_an_error_and_not_a_wait(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the cluster has no GPU"):
+        run(chain_of(), tmp_path, RAY.model_copy(update={"gpus_per_model": 1.0}))
 
 
 def test_ray_map_is_map() -> None:

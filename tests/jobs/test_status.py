@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import time
 from pathlib import Path
 
 from pair_files import command, editmill, environment, write_config, write_pairs
+from rich.console import Console
 
+from jobs.commits import Commit, CommittedFile
+from jobs.progress import LineProgress
 from jobs.run_folder import RunFolder
 from jobs.run_status import read_status
 
@@ -25,6 +29,7 @@ def test_a_finished_run_has_the_counts_of_its_manifest(tmp_path: Path) -> None:
         assert {name: stage[name] for name in ("rows_in", "kept", "rejected")} == {
             name: expected[name] for name in ("rows_in", "kept", "rejected")
         }
+    assert all(stage["rows_per_second"] > 0 for stage in status["stages"])
     shown = editmill("status", tmp_path / "whole")
     assert "finished" in shown.stdout
     assert "unchanged" in shown.stdout
@@ -44,7 +49,8 @@ def test_a_killed_run_is_stopped_and_its_next_start_counts_what_was_found(tmp_pa
     assert stopped.returncode == 1
     assert "stopped before its end" in stopped.stdout
     done = read_status(tmp_path / "broken").stages[1].partitions
-    assert 3 <= done < 16
+    # The third commit may stand without its line in the log yet.
+    assert 2 <= done < 16
 
     with (tmp_path / "broken" / "log.jsonl").open("a") as log:
         log.write('{"event": "cut off by a cra')
@@ -63,3 +69,19 @@ def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
     assert said.returncode == 2
     assert "has no manifest.json" in said.stderr
     assert RunFolder(tmp_path).path.exists()
+
+
+def test_lines_tell_of_stages_under_way_with_pace_and_the_time_left() -> None:
+    file = CommittedFile(name="delta", rows=3, bytes=1, sha256="0" * 64)
+    values = {"stage": "masks", "version": 1, "fingerprint": "f", "rows_in": 4, "kept": 3, "rejected": {"unchanged": 1}}
+    said = io.StringIO()
+    lines = LineProgress(Console(file=said, width=200), interval_s=0.0)
+    lines.begin(["source", "masks"], 3)
+    for number in range(3):
+        commit = Commit(partition=str(number), position=1, delta=file, outcomes=None, seconds=1.0, **values)
+        lines.committed(commit, found=number == 0)
+    first, second, last = said.getvalue().splitlines()
+    assert first == "masks: 1 of 3 partitions, 4 rows, 3 kept, 1 rejected"
+    assert second.startswith("masks: 2 of 3 partitions, 8 rows, 6 kept, 2 rejected, ")
+    assert "rows/s, about" in second and second.endswith("left")
+    assert last.startswith("masks: 12 rows, 9 kept, 3 rejected (")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import multiprocessing
+import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from pack_samples import RowsLoader, TableLoader, edit_row, image_row, loaders_of, table_of, tree
 
-from pipelines.pack import PackConfig, pack
+from pipelines.pack import PackConfig, check_could_be_ours, pack
+from pipelines.pack.folder import LOCK
 from pipelines.shards.read import open_packed
 from schemas.config import parse_config
-from schemas.errors import ConfigError, InputError, SchemaError, SchemaVersionError
+from schemas.errors import ConfigError, InputError, OutputError, SchemaError, SchemaVersionError
+from schemas.folders import locked
 from schemas.images import encode_mask
 from schemas.layout import INDEX
 from schemas.manifest import read_manifest
@@ -226,3 +230,33 @@ def test_a_config_out_of_range_is_named() -> None:
     ):
         with pytest.raises(ConfigError, match=rule):
             parse_config(PackConfig, values, "pack")
+
+
+def test_two_packings_do_not_share_a_folder(tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    with (
+        locked(out, LOCK, "packed folder", "another packing"),
+        pytest.raises(InputError, match="another packing works"),
+    ):
+        pack(loaders_of(5, 2), SMALL, out)
+    pack(loaders_of(5, 2), SMALL, out)
+    former = tree(out)
+    with pytest.raises(InputError, match="shards of other samples"):
+        pack(loaders_of(6, 2), SMALL, out)
+    assert tree(out) == former
+
+
+def test_a_disk_too_small_for_the_shards_is_told_before_one_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "shards"
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=10_000))
+    with pytest.raises(OutputError, match="the shards need"):
+        pack(loaders_of(5, 2), SMALL, out)
+    assert not list(out.rglob("*.tar"))
+    monkeypatch.undo()
+    tars = SMALL.model_copy(update={"formats": ("webdataset",)})
+    check_could_be_ours(out, tars, [])
+    assert pack(loaders_of(5, 2), tars, out).manifest.kept == 5, "nothing stands in the way of a smaller packing"
+    with pytest.raises(InputError, match="packed with another config"):
+        check_could_be_ours(out, SMALL, [])

@@ -123,7 +123,7 @@ def test_stopped_at_any_write(tmp_path: Path, step: int, monkeypatch: pytest.Mon
 def test_a_partial_file_and_an_uncommitted_shard_are_cleaned(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
     out = tmp_path / "shards"
     first = again(tmp_path / "other")
-    begin(out, first.manifest.fingerprint, CONFIG, overwrite=False)
+    begin(out, first.manifest.fingerprint, CONFIG)
     (out / "webdataset").mkdir()
     (out / "webdataset" / ".edits-000000.tar.123.partial").write_bytes(b"half")
     (out / "webdataset" / "edits-000099.tar").write_bytes(b"whole, but without a record")

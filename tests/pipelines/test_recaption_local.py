@@ -138,3 +138,18 @@ def test_the_step_is_made_without_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_only_a_model_in_the_worker_itself_wants_a_gpu(tmp_path: Path) -> None:
+    backends = {
+        True: [{"kind": "transformers", "model": "m"}, {"kind": "transformers", "model": "m", "device": "cuda"}],
+        False: [
+            {"kind": "transformers", "model": "m", "device": "cpu"},
+            {"kind": "openai", "url": "http://127.0.0.1:1/v1", "model": "m"},
+            {"kind": "vllm", "model": "m"},
+        ],
+    }
+    for expected, kinds in backends.items():
+        for backend in kinds:
+            made = Recaption(parse_config(RecaptionConfig, {"backend": backend}, "recaption"))
+            assert made.computes_model is expected

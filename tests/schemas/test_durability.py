@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -15,6 +17,7 @@ from pydantic import Field
 from schemas.atomic import canonical_json, fingerprint, remove_partials, sha256_of, write_bytes, write_json, write_whole
 from schemas.config import Config, parse_config, read_yaml
 from schemas.errors import ConfigError, InputError, SchemaVersionError, ShardError
+from schemas.folders import locked
 from schemas.layout import BUCKETS, aspect_bucket, reference_member, shard_name
 from schemas.manifest import MANIFEST_VERSION, FileEntry, ShardManifest, read_manifest
 
@@ -116,3 +119,34 @@ def test_layout_names() -> None:
     for name in BUCKETS:
         width, height = (int(part) for part in name.split(":"))
         assert aspect_bucket(width * 100, height * 100) == name
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other_even_with_one_process_id(tmp_path: Path) -> None:
+    # As two machines that share a file system and, by chance, a process id.
+    path = tmp_path / "file"
+    with write_whole(path) as first:
+        first.write(b"first, ")
+        with write_whole(path) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+        first.write(b"whole")
+    assert path.read_bytes() == b"first, whole"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_locked_folder_is_one_processs_own_until_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        locked(tmp_path / "new", ".lock", "output", "another run"),
+        pytest.raises(InputError, match="another run works in this folder"),
+        locked(tmp_path / "new", ".lock", "output", "another run"),
+    ):
+        pass
+    with locked(tmp_path / "new", ".lock", "output", "another run"):
+        pass
+
+    def knows_no_locks(*arguments: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", knows_no_locks)
+    with locked(tmp_path / "new", ".lock", "output", "another run"):
+        pass
