@@ -68,13 +68,10 @@ def measure_heat(
         smoothing: Gaussian width in pixels that the signed difference is smoothed by.
     """
     activity = local_activity(reference, target)
-    signed = cv2.subtract(target, reference, dtype=cv2.CV_16S)
+    signed = np.subtract(target, reference, dtype=np.int16)
     opponents = cv2.GaussianBlur(cv2.transform(signed, _FINE * _OPPONENTS), (5, 5), smoothing)
     # In halves of a grey level: 127 grey levels are far more than any noise.
-    sizes = [
-        np.asarray(cv2.convertScaleAbs(opponent, alpha=2.0 / _FINE), dtype=np.uint8)
-        for opponent in cv2.split(opponents)
-    ]
+    sizes = [np.asarray(one, np.uint8) for one in cv2.split(cv2.convertScaleAbs(opponents, alpha=2.0 / _FINE))]
     noises = [levels / 2.0 for levels in noise_levels(sizes, activity, where)]
     factors = [(UNIT / 2.0 / np.maximum(noise, least_noise)).astype(np.float32) for noise in noises]
     heats = [
