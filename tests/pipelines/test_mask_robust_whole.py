@@ -7,7 +7,8 @@ import pytest
 from pipelines.masks.registry import make_recipe
 from pipelines.masks.robust.likeness import measure_likeness
 from pipelines.masks.score import pooled_iou
-from pipelines.synthesis.degradations import jpeg, moved, resample, toned, vae
+from pipelines.synthesis.degradations import DEGRADATIONS, jpeg, moved, resample, toned, vae
+from pipelines.synthesis.edits import make_edit
 from pipelines.synthesis.photographs import load_photographs, scaled
 from schemas.masks import MaskStatus
 
@@ -71,6 +72,21 @@ def test_a_crop_of_the_same_photograph_is_misaligned(name):
     assert not result.mask.any()
 
 
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "camera", "rocket"])
+def test_a_mirrored_photograph_is_misaligned(name):
+    pixels = PHOTOGRAPHS[name].pixels
+    result = ROBUST.build([pixels], jpeg(np.ascontiguousarray(pixels[:, ::-1]), 75))
+    assert result.status is MaskStatus.MISALIGNED
+
+
+def test_a_nearly_symmetric_portrait_that_was_mirrored_is_misaligned():
+    cat = PHOTOGRAPHS["chelsea"].pixels
+    portrait = np.where(subject_of(cat.shape[:2], 0.75)[..., None], cat, np.uint8(255))
+    result = ROBUST.build([portrait], jpeg(np.ascontiguousarray(portrait[:, ::-1]), 75))
+    assert result.status is MaskStatus.MISALIGNED
+    assert result.evidence["references"][0]["mirrored"]
+
+
 @pytest.mark.parametrize("degradation", ["none", "vae"])
 def test_an_object_replaced_before_a_plain_ground_is_an_edit(degradation):
     ground = np.repeat(np.linspace(190, 215, 360)[:, None], 480, axis=1)[..., None] * np.array([1.0, 0.97, 0.92])
@@ -106,3 +122,79 @@ def test_a_border_that_moved_out_of_the_image_is_no_edit(name, motion):
     pixels = PHOTOGRAPHS[name].pixels
     result = ROBUST.build([moved(pixels, *motion)], jpeg(resample(pixels, 0.7), 75))
     assert result.status is MaskStatus.UNCHANGED
+
+
+LOOKS = {
+    "grey": np.array([[0.299, 0.587, 0.114]] * 3),
+    "sepia": np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]]),
+    "channels swapped": np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]),
+}
+
+
+def mixed(pixels, look):
+    return np.uint8(np.clip(np.rint(pixels @ LOOKS[look].T), 0, 255))
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "flower", "china"])
+def test_channels_that_were_mixed_everywhere_are_an_edit_of_the_whole_image(name, look):
+    reference = PHOTOGRAPHS[name].pixels
+    target = mixed(reference, look)
+    for degraded in (target, jpeg(vae(target, np.random.default_rng(0)), 75)):
+        result = ROBUST.build([reference], degraded)
+        assert result.status is MaskStatus.GLOBAL
+        assert result.mask.all()
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+def test_an_object_that_lost_its_colour_in_a_grey_photograph_is_an_edit_of_the_object(share):
+    target = PHOTOGRAPHS["camera"].pixels
+    known = subject_of(target.shape[:2], share)
+    reference = np.where(known[..., None], np.uint8(np.clip(target * [1.2, 0.8, 0.5] + [20, 0, 0], 0, 255)), target)
+    result = ROBUST.build([reference], jpeg(target, 90))
+    assert result.status is MaskStatus.OK
+    assert pooled_iou(result.mask, known) > 0.9
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "china"])
+@pytest.mark.parametrize("degradation", ["none", "jpeg75", "vae"])
+def test_a_background_that_was_blurred_is_an_edit_and_the_sharp_subject_none(name, degradation):
+    reference = PHOTOGRAPHS[name].pixels
+    subject = subject_of(reference.shape[:2], 0.3)
+    target = np.where(subject[..., None], reference, cv2.GaussianBlur(reference, (0, 0), 6.0))
+    # What the blur hardly moves was hardly edited.
+    seen = np.abs(target.astype(int) - reference).max(-1) >= 12
+    result = ROBUST.build([reference], DEGRADATIONS[degradation](reference, target, np.random.default_rng(0))[1])
+    assert result.status is MaskStatus.OK
+    assert result.mask[subject].mean() < 0.1
+    assert result.mask[seen & ~subject].mean() > 0.6
+
+
+def wobbled(pixels, random, by):
+    """`pixels` redrawn up to about three times `by` pixels beside where they were, otherwise from place to place."""
+    height, width = pixels.shape[:2]
+    moves = [cv2.GaussianBlur(random.normal(0, 1, (height, width)).astype(np.float32), (0, 0), 12.0) for _ in range(2)]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    across, down = (move / move.std() * np.float32(by) for move in moves)
+    return cv2.remap(pixels, x + across, y + down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["astronaut", "camera", "china", "coffee", "flower"])
+def test_edges_that_were_redrawn_a_little_beside_are_no_edit(name, seed):
+    pixels = PHOTOGRAPHS[name].pixels
+    random = np.random.default_rng(seed)
+    result = ROBUST.build([pixels], vae(wobbled(pixels, random, 0.5), random, 0.7, 3.0))
+    assert result.status is MaskStatus.UNCHANGED
+
+
+@pytest.mark.parametrize("name", ["camera", "china", "coffee"])
+def test_a_small_edit_among_edges_that_were_redrawn_is_found_alone(name):
+    pixels = PHOTOGRAPHS[name].pixels
+    edit = make_edit("tiny", PHOTOGRAPHS[name], 1)
+    random = np.random.default_rng(0)
+    result = ROBUST.build([pixels], vae(wobbled(edit.target, random, 0.5), random, 0.7, 3.0))
+    assert result.status is MaskStatus.OK
+    assert pooled_iou(result.mask, edit.mask) > 0.6
+    components = result.evidence["references"][0]["components"]
+    assert components["found"] == components["kept"] + components["dropped"]

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.masks.difference import Pixels
+from pipelines.masks.difference import Mask, Pixels
 from pipelines.masks.robust.survey import reduced
 
 Floats = npt.NDArray[np.float32]
@@ -32,6 +32,16 @@ _LEAST_DETAIL = 3.0
 _LEAST_SHARE = 0.02
 """Under this share of the windows with detail, nothing is said of it."""
 _BEST = 95
+_FINE_BAND = (0.7, 1.5)
+"""The band of the finest detail that noise of single pixels leaves: blur takes all of it."""
+_LOST = 0.3
+"""Where of the finest detail both share less than this share of their mean power, ..."""
+_LOST_DETAIL = 4.0
+"""... and either holds at least this much, in grey levels, it was lost."""
+_MUCH_LOST = 0.2
+"""Where detail was lost in this share of the image, ..."""
+_KEPT = 0.5
+"""... only what shares at least this much of it is beyond suspicion."""
 _STRONGEST = 95.0
 """Percentile of the gradients' strength beyond which all count alike."""
 
@@ -46,12 +56,15 @@ class Likeness:
         detailed: share of the image with detail in either, in 0..1.
         typical_detail, best_detail: median and 95th percentile over the windows of the correlation of their detail,
             in -1..1; 1 where there is next to none.
+        suspect: (h / 2, w / 2) bool: where much of the image lost its finest detail, as a background does that was
+            blurred or replaced, all that did not keep it; nothing else.
     """
 
     structure: float
     detailed: float
     typical_detail: float
     best_detail: float
+    suspect: Mask
 
 
 def measure_likeness(reference: Pixels, target: Pixels) -> Likeness:
@@ -92,18 +105,33 @@ def _directions(grey: Floats) -> tuple[Floats, Floats, Floats]:
     return across, along, np.asarray(capped, dtype=np.float32)
 
 
-def _detail(first: Floats, second: Floats) -> tuple[float, float, float]:
-    one, two = (
-        cv2.GaussianBlur(grey, (0, 0), _BAND[0]) - cv2.GaussianBlur(grey, (0, 0), _BAND[1]) for grey in (first, second)
+def _detail(first: Floats, second: Floats) -> tuple[float, float, float, Mask]:
+    soft, soft_too = (
+        np.asarray(cv2.GaussianBlur(grey, (0, 0), _BAND[0]), dtype=np.float32) for grey in (first, second)
     )
-    power, power_too, shared = (_windows(product) for product in (one * one, two * two, one * two))
+    power, power_too, shared = _powers(soft, soft_too, _FINE_BAND[1])
+    suspect = _suspect(np.maximum(power, power_too), 2.0 * shared / (power + power_too + 1e-3))
+    power, power_too, shared = _powers(soft, soft_too, _BAND[1])
     told = np.maximum(power, power_too) >= _LEAST_DETAIL**2
     detailed = float(np.mean(told))
     if detailed < _LEAST_SHARE:
-        return detailed, 1.0, 1.0
+        return detailed, 1.0, 1.0, suspect
     correlation = (shared / np.sqrt(power * power_too + 1e-3))[told]
     typical, best = np.percentile(correlation, (50, _BEST))
-    return detailed, float(typical), float(best)
+    return detailed, float(typical), float(best), suspect
+
+
+def _suspect(power: Floats, shared: Floats) -> Mask:
+    told = power >= _LOST_DETAIL**2
+    if float(np.mean(told & (shared < _LOST))) < _MUCH_LOST:
+        return np.zeros(told.shape, np.bool_)
+    return np.asarray(~told | (shared < _KEPT), np.bool_)
+
+
+def _powers(first: Floats, second: Floats, width: float) -> tuple[Floats, Floats, Floats]:
+    """Of what a Gaussian of `width` pixels takes from either: the power of both, and what they share, in windows."""
+    one, two = (soft - cv2.GaussianBlur(soft, (0, 0), width) for soft in (first, second))
+    return _windows(one * one), _windows(two * two), _windows(one * two)
 
 
 def _windows(product: Floats) -> Floats:

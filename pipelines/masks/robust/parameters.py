@@ -40,6 +40,10 @@ class RobustParameters(Config):
     min_component_contrast: float = Field(default=7.5, ge=0.0, le=60.0)
     """Connected components whose mean difference, in noise levels, is less are dropped; the larger one is, the fainter
     it may be, by up to a third at a twentieth of the image."""
+    displaced_share: float = Field(default=0.03, ge=0.0, le=1.0)
+    """Connected components up to this share of the image are dropped where edges that moved explain them: ..."""
+    min_excess: float = Field(default=0.5, ge=0.0, le=1.0)
+    """... less than this share of their difference exceeds the range that the other image has around the pixel."""
     hole_share: float = Field(default=0.002, ge=0.0, le=1.0)
     """Enclosed holes up to this share of the image are filled; up to ten times that where they differ a little too."""
     min_edited_fraction: float = Field(default=0.0005, ge=0.0, le=1.0)

@@ -7,7 +7,7 @@ holds their difference against the pair's own noise, with hysteresis. See the fi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from pipelines.masks.morphology import close
 from pipelines.masks.recipe import Difference, Judgement, MaskRecipe, MaskResult, check_images
 from pipelines.masks.robust.align import apply_motion, estimate_motion
 from pipelines.masks.robust.confidence import edit_confidence, unchanged_confidence, whole_confidence
+from pipelines.masks.robust.displaced import drop_displaced
 from pipelines.masks.robust.heat import UNIT, measure_coarse_heat, measure_heat
 from pipelines.masks.robust.hysteresis import threshold_at_two_scales
 from pipelines.masks.robust.likeness import Likeness, measure_likeness
@@ -31,7 +32,7 @@ from pipelines.masks.robust.working import enlarge_by, reduce_by, working_factor
 from schemas.config import Config
 from schemas.masks import MaskStatus, edited_fraction, max_pool
 
-_SAME_EDGES = 0.15
+_SAME_EDGES = 0.12
 """Up to this mismatch of its strong gradients a pair is neither redrawn nor another scene: no closer look is needed. Of
 pairs below it, none had detail that correlated under 0.98 where it did best."""
 _MOST_AGREES = 0.5
@@ -41,11 +42,18 @@ _MOSTLY = 0.6
 """... and the share of the image with detail from which on detail speaks for all of it."""
 
 
+@dataclass(frozen=True)
+class RobustDifference(Difference):
+    """Step 1's outcome, with the images as they were compared: (H, W, 3) uint8 each."""
+
+    compared: tuple[Pixels, Pixels] = field(kw_only=True)
+
+
 class RobustRecipe(MaskRecipe[RobustParameters]):
     """See the module. An empty mask is `unchanged` and stays empty, never "the whole image"."""
 
     name: ClassVar[str] = "robust"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     parameters_class: ClassVar[type[Config]] = RobustParameters
     growth: ClassVar[str] = "closing"
 
@@ -68,7 +76,7 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
             evidence={**small.evidence, "averaged": factor},
         )
 
-    def difference(self, reference: Pixels, target: Pixels) -> Difference:
+    def difference(self, reference: Pixels, target: Pixels) -> RobustDifference:
         """Bring together, measure in noise levels, threshold with hysteresis."""
         parameters = self.parameters
         evidence: dict[str, Any] = {}
@@ -106,6 +114,7 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
         evidence["agreement"] = round(agrees, 4)
         evidence["disagreement"] = round(float(np.median(apart)), 2)
         verdict = MaskStatus.GLOBAL if tone.whole_image or agrees < parameters.min_agreement else None
+        suspect: Mask | None = None
         if mismatch > _SAME_EDGES or verdict is not None:
             alike = measure_likeness(reference, target)
             evidence["structure"] = round(alike.structure, 3)
@@ -115,20 +124,25 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
                 "best": round(alike.best_detail, 3),
             }
             verdict = self._verdict(alike, agrees) or verdict
+            if alike.typical_detail < parameters.min_detail and agrees < _MOST_AGREES:
+                other = measure_likeness(np.asarray(cv2.flip(reference, 1), np.uint8), target)
+                evidence["mirrored"] = other.typical_detail > parameters.redrawn_typical_detail
+                verdict = MaskStatus.MISALIGNED if evidence["mirrored"] else verdict
+            suspect = alike.suspect
         if parameters.match_blur:
-            widths = match_sharpness(reference, target)
+            widths = match_sharpness(reference, target, suspect)
             reference, target = soften(reference, widths[0]), soften(target, widths[1])
             evidence["softened"] = {"reference": widths[0], "target": widths[1]}
         if outside is not None:
             reference = np.asarray(cv2.copyTo(target, outside.view(np.uint8), reference), np.uint8)
-        quiet_cells = unedited(apart, target.shape[:2])
+        quiet_cells = unedited(apart, target.shape[:2], suspect)
         fine = measure_heat(reference, target, parameters.least_noise, quiet_cells)
         coarse = measure_coarse_heat(reference, target, parameters.least_noise, quiet_cells)
         evidence["noise"] = {"fine": fine.evidence(), "coarse": coarse.evidence()}
         low, high = parameters.low_threshold * UNIT, parameters.high_threshold * UNIT
         reach = round(parameters.reach_share * float(np.sqrt(fine.levels.size)))
         changed, levels = threshold_at_two_scales(fine.levels, coarse.levels, low, high, reach)
-        return Difference(levels, changed, verdict, evidence)
+        return RobustDifference(levels, changed, verdict, evidence, compared=(reference, target))
 
     def _verdict(self, alike: Likeness, agrees: float) -> MaskStatus | None:
         """What the likeness tells: no pair, redrawn, or nothing."""
@@ -148,7 +162,7 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
         return close(changed, 2 * radius + 1)
 
     def filter(self, grown: Mask, difference: Difference) -> Mask:
-        """Components by contrast times area and by size; small enclosed holes are filled."""
+        """Components by contrast times area, size and what moved edges explain; small enclosed holes are filled."""
         parameters = self.parameters
         components = choose_components(
             grown,
@@ -157,6 +171,10 @@ class RobustRecipe(MaskRecipe[RobustParameters]):
             parameters.min_component_strength,
             parameters.min_component_contrast,
         )
+        if isinstance(difference, RobustDifference):
+            components = drop_displaced(
+                components, *difference.compared, parameters.displaced_share, parameters.min_excess
+            )
         difference.evidence["components"] = components.evidence()
         return fill_holes(components.mask, difference.heat, parameters.hole_share)
 

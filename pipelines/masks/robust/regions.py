@@ -32,12 +32,16 @@ class Components:
         shares: of the image, in 0..1.
         contrasts: mean heat, in noise levels.
         stays: whether each stays.
+        names: the label that each has in `labels`.
+        labels: (H, W) int32, 0 where no component is.
         mask: (H, W) bool, those that stay.
     """
 
     shares: npt.NDArray[np.float64]
     contrasts: npt.NDArray[np.float64]
     stays: npt.NDArray[np.bool_]
+    names: npt.NDArray[np.intp]
+    labels: npt.NDArray[np.int32]
     mask: Mask
 
     def evidence(self) -> Mapping[str, Any]:
@@ -78,7 +82,7 @@ def choose_components(
     order = 1 + np.argsort(-strengths[1:], kind="stable")
     kept = np.zeros_like(mask)
     kept[mask] = stays[members]
-    return Components(shares[order], contrasts[order], stays[order], kept)
+    return Components(shares[order], contrasts[order], stays[order], order, labels, kept)
 
 
 def fill_holes(mask: Mask, heat: Pixels, share: float) -> Mask:

@@ -19,7 +19,7 @@ AGREES = 4.0
 """A cell agrees where no channel is off by more than this many grey levels, on the cell's average."""
 _GROSS = 12.0
 """A cell that is off by more than this many grey levels was edited, whatever the noise."""
-_FEW = 0.1
+_FEW = 0.04
 
 
 def cells(image: Pixels) -> Cells:
@@ -51,14 +51,20 @@ def agreement(apart: Cells) -> float:
     return float(np.mean(_agreeing(apart)))
 
 
-def unedited(apart: Cells, shape: tuple[int, int]) -> Mask | None:
+def unedited(apart: Cells, shape: tuple[int, int], suspect: Mask | None = None) -> Mask | None:
     """Where noise may be measured, for an image of `shape`: away from cells that were edited beyond doubt, or, where
-    that leaves less than a tenth of the image, in the patches that agree.
+    that leaves next to nothing of the image, in the patches that agree.
+
+    Args:
+        suspect: bool, on any grid over the image: what may have been edited, by its detail.
 
     Returns:
         (H, W) bool; None where there is no such place.
     """
-    chosen = 1 - cv2.dilate((apart > _GROSS).astype(np.uint8), np.ones((3, 3), np.uint8))
+    gross = (apart > _GROSS).astype(np.uint8)
+    if suspect is not None:
+        gross |= np.asarray(cv2.resize(suspect.view(np.uint8), gross.shape[::-1], interpolation=cv2.INTER_NEAREST))
+    chosen = 1 - cv2.dilate(gross, np.ones((3, 3), np.uint8))
     if float(np.mean(chosen)) < _FEW:
         chosen = _agreeing(apart)
     if not chosen.any():
