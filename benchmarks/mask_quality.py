@@ -51,6 +51,7 @@ VISIBLE_SHARE = 0.75
 DRAWS = 20
 ALWAYS = ("unchanged", "global")
 """Kinds that are about no region."""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 REAL_PAIRS = Path(__file__).parents[2] / "shared" / "data" / "real_pairs"
 
 
@@ -189,8 +190,8 @@ def real_pairs(folder: Path) -> str:
 
 
 def read_photographs(folder: Path) -> list[Photograph]:
-    """Every JPEG and PNG of a folder as a photograph without named subjects."""
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    """Every image file of a folder as a photograph without named subjects."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     return [
         Photograph(file.stem, "a photograph", "", file.name, "", "", (), decode_image(file.read_bytes()))
         for file in files

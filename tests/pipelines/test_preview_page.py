@@ -244,3 +244,15 @@ def test_five_hundred_samples_stay_usable(browser: Any, tmp_path: Path, capsys: 
         told = f"first picture after {loaded - started:.2f} s, seven acts {acted - loaded:.2f} s"
         with capsys.disabled():
             sys.stdout.write(f"\n500 samples, {size:.0f} MiB: {told}\n")
+
+
+def test_a_long_name_without_a_space_wraps_in_the_list_and_in_the_large_view(browser: Any, tmp_path: Path) -> None:
+    page = write_page(
+        tmp_path, [replace(card(number), facts=(("target", "a_very_long_name/" * 12),)) for number in range(2)]
+    )
+    with visited(browser, page) as visit:
+        wide = "element => element.scrollWidth > element.clientWidth"
+        assert not visit.page.eval_on_selector("html", wide)
+        visit.press("f")
+        visit.page.wait_for_selector("#focus[open]")
+        assert not visit.page.eval_on_selector(".focus-side", wide)
