@@ -68,11 +68,14 @@ def _session(config: RunnerConfig) -> Iterator[None]:
 
 
 def check_address(address: str) -> None:
-    """Look whether anything listens at `host:port`; Ray by itself tries for minutes. "auto" names no host.
+    """Look whether anything listens at `host:port`; Ray by itself tries for minutes. "auto" names the host that
+    RAY_ADDRESS does, if any.
 
     Raises:
         InputError: nothing does.
     """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
     parts = urlsplit(address if "://" in address else f"//{address}")
     try:
         host, port = parts.hostname, parts.port

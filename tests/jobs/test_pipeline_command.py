@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,17 @@ def test_shards_of_other_steps_are_met_before_any_work(pairs: Path, tmp_path: Pa
         said = editmill("run", other)
         assert said.returncode == 2 and "holds shards of other samples" in said.stderr
         assert not (tmp_path / "three").exists()
+
+
+def test_a_cluster_that_is_gone_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobs.runners.ray_session import check_address
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    for address in ("auto", f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        with pytest.raises(InputError, match="no Ray cluster answers there"):
+            check_address(address)
+    monkeypatch.delenv("RAY_ADDRESS")
+    check_address("auto")
