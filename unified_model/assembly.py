@@ -117,7 +117,7 @@ def _conditioner(config: UnifiedModelConfig, widths: Widths, dtype: torch.dtype)
     if config.conditioner is not None:
         conditioner = load_conditioner(config.conditioner, torch_dtype=dtype)
     else:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.conditioner_seed)
             conditioner = CONDITIONERS[config.conditioner_kind].fresh(widths)
             # diffusers' own `to` would warn of modules to be kept in float32, of which there are none.

