@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Literal
 
 import torch
@@ -21,19 +21,33 @@ before it computes (diffusers' group offloading)."""
 OFFLOADS: tuple[Offload, ...] = ("none", "parts", "blocks")
 
 
+@contextmanager
+def fetched(parts: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+    """Inside, the parts, whose weights nobody may change there, are on `device`; afterwards they are where they were,
+    in the very memory that they were in: nothing is copied back."""
+    tensors = [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
+    waiting = [tensor.data for tensor in tensors]
+    try:
+        for tensor in tensors:
+            tensor.data = tensor.data.to(device)
+        yield
+    finally:
+        for tensor, before in zip(tensors, waiting, strict=True):
+            tensor.data = before
+
+
 def fetch_for_each_call(module: nn.Module, device: str | torch.device) -> None:
-    """From now on `module`, which lies on the CPU, is on `device` while its `forward` runs only. Quantised parts of it
-    stay where they are."""
+    """From now on `module`, which lies on the CPU and does not train, is on `device` while its `forward` runs only.
+    Quantised parts of it stay where they are."""
     target = torch.device(device)
     moving = movable(module, is_quantised)
+    there = ExitStack()
 
     def fetch(*arguments: object) -> None:
-        for part in moving:
-            part.to(target)
+        there.enter_context(fetched(moving, target))
 
     def put_back(*arguments: object) -> None:
-        for part in moving:
-            part.to("cpu")
+        there.close()
 
     module.register_forward_pre_hook(fetch)
     module.register_forward_hook(put_back, always_call=True)
@@ -75,15 +89,10 @@ class Placement:
     def using(self, *modules: nn.Module) -> Iterator[None]:
         """In the block the modules are on the device."""
         moving = [] if self._offload == "none" else [part for one in modules for part in movable(one, self._stays)]
-        try:
-            for part in moving:
-                part.to(self.device)
+        with fetched(moving, self.device):
             yield
-        finally:
-            for part in moving:
-                part.to("cpu")
-            if moving and self.device.type == "cuda":
-                torch.cuda.empty_cache()
+        if moving and self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _stays(self, module: nn.Module) -> bool:
         """Whether it is quantised, or the DiT where its blocks move by themselves."""
