@@ -105,7 +105,9 @@ class Way(ABC):
         self.counts = open_stage(self.model.core, self.config)
         self.model.core.train()
         self.batch = micro_batch(self.model, options.batch, SIDE[options.size])
-        self.flops = StepFlops(skeleton_of_model(self.model), self.config.engine.recompute_every)
+        # Random weights of the release's size have no processor.
+        skeleton = Skeleton(self.model.tower, self.model.core, self.model.codec)
+        self.flops = StepFlops(skeleton, self.config.engine.recompute_every)
         self.rows = rows_of(self.batch)
 
     @abstractmethod
