@@ -84,6 +84,13 @@ def test_an_attention_kernel_that_is_not_here_is_refused_before_the_start(attent
         check_kernels(config, ALONE, torch.float32)
 
 
+@pytest.mark.parametrize("attention", ["flash", "cudnn", "flash_attention_2", "flash_attention_3"])
+def test_only_sdpa_masks_the_padding_between_prompt_and_image(attention: str) -> None:
+    """diffusers hands the packages' kernels the first so many keys of a row, which is right for padding at its end."""
+    with pytest.raises(ConfigError, match=r"batch_size = 2: must be 1 with engine\.attention"):
+        run(engine={"attention": attention}, batch_size=2)
+
+
 def test_kernels_that_are_here_pass() -> None:
     check_kernels(run(engine={"attention": "flash"}, batch_size=1), ALONE, torch.bfloat16)
     check_kernels(run(engine={"compile": "eager"}), ALONE, torch.float32)

@@ -30,9 +30,10 @@ class EngineConfig(Config):
     """Compile each block of the DiT: `inductor` for speed; `aot_eager` and `eager` trace without generating code, to
     look for faults. Not with ZeRO 3, whose parameters come and go inside a block."""
     attention: AttentionName = "sdpa"
-    """Kernel of the DiT's attention. `sdpa` lets torch choose. `flash` and `cudnn` hold it to one of its own; they take
-    no mask, which rows of different length need, so `batch_size` must be 1. `flash_attention_2` and `_3` need the
-    packages of that name, and take masks."""
+    """Kernel of the DiT's attention. `sdpa` lets torch choose, and takes the mask that rows of different length need.
+    With the others `batch_size` must be 1: `flash` and `cudnn`, which hold torch to one of its own, take no mask, and
+    `flash_attention_2` and `_3`, which need the packages of that name, are given padding at the end of a row only,
+    where the DiT has it between prompt and image."""
     offload_optimizer: bool = False
     """Keep float32 master weights and moments in host memory, and step there. ZeRO 1 to 3, with `adamw`."""
     offload_parameters: bool = False

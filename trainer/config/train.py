@@ -139,9 +139,9 @@ class TrainConfig(Config):
             raise rule_broken("optimizer.warmup_steps", optimizer.warmup_steps, rule)
         if engine.offload_optimizer and optimizer.name != "adamw":
             raise rule_broken("optimizer.name", optimizer.name, "must be adamw with engine.offload_optimizer")
-        if engine.attention in ("flash", "cudnn") and self.batch_size > 1:
+        if engine.attention != "sdpa" and self.batch_size > 1:
             rule = f"must be 1 with engine.attention {engine.attention}, which takes no mask for padded rows"
-            raise rule_broken("batch_size", self.batch_size, rule, "Lower it, or take sdpa or flash_attention_2.")
+            raise rule_broken("batch_size", self.batch_size, rule, "Lower it, or take sdpa.")
         return self
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from diffusers.models.attention_dispatch import attention_backend, dispatch_attention_fn
 from diffusers.utils import logging as diffusers_logging
+from torch._dynamo import config as dynamo_config
 from torch.utils.checkpoint import checkpoint
 
 from schemas.errors import ConfigError
@@ -27,6 +28,8 @@ ATTENTION: dict[AttentionName, str] = {
     "flash_attention_3": "_flash_varlen_3",
 }
 """Our names for diffusers' attention backends. `native` is torch's own choice among its kernels."""
+
+_KINDS_OF_CALL = 64
 
 _HEAD = 128
 """Width of FLUX's attention heads."""
@@ -84,6 +87,9 @@ def prepare_blocks(transformer: Any, config: TrainConfig) -> None:
     diffusers_logging.set_verbosity(before)
     recompute_blocks(transformer, engine.recompute_every)
     if engine.compile != "none":
+        # One block serves rows with and without padding, of every bucket, before and behind what trains: more kinds of
+        # call than torch compiles for by default. Beyond that it would go on uncompiled, and say so in a warning only.
+        dynamo_config.recompile_limit = _KINDS_OF_CALL
         transformer.compile_repeated_blocks(backend=engine.compile)
 
 
