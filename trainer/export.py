@@ -28,8 +28,8 @@ def export(
     Args:
         adapter_only: of a core with adapters write these alone; else they are folded into the weights.
 
-    `export/` appears once all of it is whole. Without ZeRO-3 the core holds the averaged weights afterwards: call it
-    last.
+    `export/` appears once all of it is whole. Without ZeRO-3 the first rank's core holds the averaged weights
+    afterwards: call it last.
 
     Returns:
         The folder `export/`.
@@ -37,13 +37,14 @@ def export(
     save = model.save_adapter if adapter_only else model.save_core
     final, aside = run / EXPORT, run / f".{EXPORT}.partial"
     trainable = {name: value for name, value in model.core.named_parameters() if value.requires_grad}
-    with whole_parameters(model.core):
+    with whole_on_first(model.core, ranks):
         if ranks.is_first:
             shutil.rmtree(aside, ignore_errors=True)
             save(aside / "raw")
         if ema is not None:
             for name, value in ema.gather():
-                trainable[name].copy_(value)
+                if ranks.is_first:
+                    trainable[name].copy_(value)
             if ranks.is_first:
                 save(aside / "ema")
     if ranks.is_first:
@@ -55,14 +56,25 @@ def export(
 
 
 @contextmanager
-def whole_parameters(module: nn.Module) -> Iterator[None]:
-    """Inside, every parameter is whole on every rank, also under ZeRO-3, which drops the whole ones, and any change to
-    them, at the end. A collective."""
-    parameters = list(module.parameters())
-    if not any(hasattr(parameter, "ds_tensor") for parameter in parameters):
+def whole_on_first(module: nn.Module, ranks: Ranks) -> Iterator[None]:
+    """Inside, every parameter is whole on the first rank, also under ZeRO-3: then in the machine's memory, brought
+    there one by one, so that no device has to hold all of them; any change to them is dropped at the end. A
+    collective."""
+    cut = [parameter for parameter in module.parameters() if hasattr(parameter, "ds_tensor")]
+    if not cut:
         yield
         return
     from deepspeed import zero
 
-    with zero.GatheredParameters(parameters, modifier_rank=None):
+    held = []
+    for parameter in cut:
+        with zero.GatheredParameters([parameter], modifier_rank=None):
+            whole = parameter.data.to("cpu", copy=True) if ranks.is_first else None
+        if whole is not None:
+            held.append((parameter, parameter.data))
+            parameter.data = whole
+    try:
         yield
+    finally:
+        for parameter, before in held:
+            parameter.data = before
