@@ -19,7 +19,7 @@ from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from jobs.runners.errors import pack_error, raise_error
@@ -29,6 +29,7 @@ from schemas.errors import ConfigError, EditmillError
 from trainer import run_folder
 from trainer.checkpoints.checkpoint import complete_checkpoints
 from trainer.config import TrainConfig, load_train_config
+from trainer.distributed import TIMEOUT
 from trainer.errors import TrainingStopped
 from trainer.train import parse_changes, train
 
@@ -67,6 +68,7 @@ def train_on_ray(path: Path, changes: list[str], where: OnRay, restart: bool = F
         trainer = TorchTrainer(
             rank,
             train_loop_config={"config": config.as_json(), "folder": str(Path.cwd())},
+            torch_config=TorchConfig(timeout_s=int(TIMEOUT.total_seconds())),
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
             run_config=RunConfig(
                 name="attempts",

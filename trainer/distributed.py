@@ -7,18 +7,23 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from torch import distributed
 
-from schemas.errors import EditmillError
+from schemas.errors import ConfigError, EditmillError
 
 Result = TypeVar("Result")
 
 RENDEZVOUS = "EDITMILL_RENDEZVOUS"
 """Environment variable with the `file://` address at which the ranks of `trainer.launch` meet. Under torchrun or the
 deepspeed launcher it is absent, and MASTER_ADDR and MASTER_PORT are used."""
+
+TIMEOUT = timedelta(hours=1)
+"""How long a rank waits for the others before it takes them for dead. At the end of a run the first rank writes two
+exports of tens of gigabytes while the others wait, which on a slow file system takes longer than NCCL's ten minutes."""
 
 
 @dataclass(frozen=True)
@@ -81,24 +86,42 @@ def start() -> Ranks:
     """Join the process group, making it where there is none; alone if no launcher set RANK and WORLD_SIZE.
 
     A group that stands already is used again, so that several runs may follow each other in one process.
+
+    Raises:
+        ConfigError: there are GPUs, but none for this rank.
     """
     _set_environment()
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     use_cuda = torch.cuda.is_available()
     if use_cuda:
-        torch.cuda.set_device(local_rank)
+        _use_gpu(local_rank)
     if not distributed.is_initialized():
         backend = "nccl" if use_cuda else "gloo"
         if RENDEZVOUS in os.environ:
-            distributed.init_process_group(backend, init_method=os.environ[RENDEZVOUS], rank=rank, world_size=world)
+            distributed.init_process_group(
+                backend, init_method=os.environ[RENDEZVOUS], rank=rank, world_size=world, timeout=TIMEOUT
+            )
         elif world > 1:
-            distributed.init_process_group(backend)
+            distributed.init_process_group(backend, timeout=TIMEOUT)
         else:
             store = distributed.HashStore()  # type: ignore[attr-defined]  # public, but missing in its __all__
-            distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+            distributed.init_process_group(backend, store=store, rank=0, world_size=1, timeout=TIMEOUT)
         atexit.register(stop)
     return Ranks(rank, world, local_rank, torch.device("cuda", local_rank) if use_cuda else torch.device("cpu"))
+
+
+def _use_gpu(local_rank: int) -> None:
+    seen = torch.cuda.device_count()
+    if local_rank >= seen:
+        raise ConfigError(
+            "LOCAL_RANK",
+            local_rank,
+            f"must be less than the {seen} GPUs that this process sees",
+            "Start one process a GPU, each of which sees all GPUs of its machine (Slurm: --gpus-per-node, and not "
+            "--gpus-per-task).",
+        )
+    torch.cuda.set_device(local_rank)
 
 
 def stop() -> None:

@@ -99,6 +99,11 @@ def _train(
     with Logbook(config, session.step, ranks) as logbook:
         lines = [*session.data.lines(), *(session.cache.lines if session.cache else [])]
         logbook.samples(len(session.data.index), session.data.index.left_out, lines)
+        if config.hardware.processes not in (None, ranks.world):
+            logbook.say(
+                f"planned for {config.hardware.processes} processes (hardware.processes), and started on {ranks.world}: "
+                f"a step takes {config.global_batch(ranks.world)} samples"
+            )
         logbook.trainable(session.counts, session.core_parameters)
         if session.validation is not None:
             logbook.held_out(session.validation.held_out, session.data.index)

@@ -1,4 +1,4 @@
-"""Ranks of one machine share the weights' files in memory until ZeRO 3 has cut them into pieces."""
+"""Ranks of one machine share the weights' files in memory until ZeRO 3 has cut them into pieces, and each has a GPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from schemas.errors import ConfigError
+from trainer import distributed
 from unified_model.model import UnifiedEditModel
 
 
@@ -21,3 +24,12 @@ def test_weights_in_the_files_own_dtype_are_no_rank_s_own_memory(tiny_model: Pat
         weights = list(part.parameters())
         shared = sum(value.numel() for value in weights if any(value.data_ptr() in one for one in mapped))
         assert shared > 0.9 * sum(value.numel() for value in weights)
+
+
+def test_a_rank_that_does_not_see_its_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under Slurm's --gpus-per-task, which shows each process one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(ConfigError, match="LOCAL_RANK = 3: must be less than the 1 GPUs"):
+        distributed.start()

@@ -6,6 +6,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +112,27 @@ def test_asked_to_stop_saves_and_the_run_goes_on(
     assert log(stopped) == log(unbroken)
 
 
+def test_signals_to_all_processes_of_a_rank_leave_the_loader_s_alone(
+    tiny_model: Path, shards: Path, tmp_path: Path
+) -> None:
+    """As torchrun and Slurm send them."""
+    config = config_for(
+        tiny_model, shards, tmp_path / "run", steps=10**6, checkpoints={"every": 10**6}, data={"workers": 1}
+    )
+    (tmp_path / "train.yaml").write_text(json.dumps(config.as_json()))
+    command = [sys.executable, "-m", "trainer.train", str(tmp_path / "train.yaml"), "--unfinished-code", "75"]
+    said = tmp_path / "stderr"
+    rank = subprocess.Popen(command, start_new_session=True, stderr=said.open("wb"))
+    lines, deadline = tmp_path / "run" / "log.jsonl", time.monotonic() + 90
+    while not lines.is_file() or not lines.read_text():
+        assert rank.poll() is None and time.monotonic() < deadline, said.read_text()
+        time.sleep(0.05)
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        os.killpg(rank.pid, number)
+    assert rank.wait(timeout=60) == 75, said.read_text()
+    assert len(complete_checkpoints(tmp_path / "run")) == 1
+
+
 def test_a_scheduler_is_told_that_a_run_is_not_finished(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
     config = config_for(tiny_model, shards, tmp_path / "run", steps=1)
     (tmp_path / "run").mkdir()
@@ -171,13 +195,31 @@ def test_the_export_edits_an_image_and_only_trainables_moved(tiny_model: Path, s
     assert train(next_stage).finished
 
 
+def test_an_export_of_zero_3_holds_no_whole_core_on_the_device(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
+    config = config_for(tiny_model, shards, tmp_path / "run", steps=1, engine={"zero_stage": 3})
+    seen: list[bool] = []
+    with pytest.MonkeyPatch.context() as patch:
+        plain = UnifiedEditModel.save_core
+
+        def save_core(model: UnifiedEditModel, path: Path) -> None:
+            for value in model.core.parameters():
+                # To DeepSpeed it is in pieces; what is saved lies beside them.
+                seen.append(value.ds_status.name == "NOT_AVAILABLE" and value.shape == value.ds_shape)
+            plain(model, path)
+
+        patch.setattr(UnifiedEditModel, "save_core", save_core)
+        assert train(config).finished
+    assert len(seen) > 100 and all(seen)
+
+
 def test_align_keeps_no_average_unless_asked_and_exports_raw_weights_only(
     tiny_model: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = config_for(tiny_model, shards, tmp_path / "run", stage="align", steps=1)
+    config = config_for(tiny_model, shards, tmp_path / "run", stage="align", steps=1, hardware={"processes": 8})
     assert not config.averages and config_for(tiny_model, shards, tmp_path / "run", stage="edit").averages
     result = train(config)
-    assert "raw weights only" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "raw weights only" in said and "planned for 8 processes" in said
     assert result.export is not None and result.checkpoint is not None
     assert [path.name for path in result.export.iterdir()] == ["raw"]
     assert not list(result.checkpoint.glob("ema*"))

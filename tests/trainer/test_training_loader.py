@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import resource
 from collections import Counter
 from pathlib import Path
 
@@ -65,6 +67,24 @@ def test_worker_processes_keep_the_order(
     spread = all_batches(changed(config, data={"workers": 2}), processor, 0, 0, 1)
     assert [batch.keys for batch in spread] == [batch.keys for batch in plain]
     assert all(torch.equal(ours.target, theirs.target) for ours, theirs in zip(spread, plain, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_step_of_many_micro_batches_does_not_run_out_of_open_files(
+    tiny_model: Path, shards: Path, processor: EditProcessor, tmp_path: Path
+) -> None:
+    """Where a process begins with few: each tensor that comes from a worker keeps one open."""
+    config = config_for(tiny_model, shards, tmp_path, batch_size=1, steps=1, data={"workers": 1})
+    stream = micro_batches(
+        open_data(config, 1), changed(config, gradient_accumulation=40), processor, 0, 0, 1, with_references=True
+    )
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 200, limits[1]))
+    try:
+        assert len(list(stream)) == 40
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_statuses_are_filtered_and_counted(tiny_model: Path, tmp_path: Path) -> None:

@@ -6,8 +6,12 @@ import atexit
 import ctypes
 import multiprocessing
 import os
+import resource
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 
 import cv2
 import torch
@@ -19,11 +23,14 @@ from trainer.data.batch import BatchMaker, MicroBatch, Place, Processor
 from trainer.data.buckets import Bucket
 from trainer.data.order import step_positions
 from trainer.data.training_data import TrainingData
+from trainer.signals import SIGNALS
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt (malloc.h)."""
 _KEPT = 1 << 30
 """Bytes of free memory that a worker may keep."""
+_FILES = 10_240
+"""Files that may be open where the system sets no bound: macOS allows no more."""
 PREFETCH = 4
 """Micro-batches that each worker prepares ahead."""
 
@@ -59,7 +66,8 @@ def micro_batches(
     if not config.data.workers:
         yield from (maker[order] for order in orders)
         return
-    yield from DataLoader(
+    _raise_file_limit()
+    loader = DataLoader(
         maker,
         batch_size=None,
         sampler=orders,
@@ -69,6 +77,12 @@ def micro_batches(
         prefetch_factor=PREFETCH,
         worker_init_fn=_prepare_worker,
     )
+    with _requests_held():
+        resource_tracker.ensure_running()
+    # Again: that let SIGTERM through.
+    with _requests_held():
+        batches = iter(loader)
+    yield from batches
 
 
 class _Maker(Dataset[MicroBatch]):
@@ -104,8 +118,32 @@ def _orders(
             yield _Order(places, bucket)
 
 
+def _raise_file_limit() -> None:
+    """Each tensor that a worker hands over keeps a file open for as long as it lives, a dozen a micro-batch. The steps
+    at work and to come may hold more than the thousand that many systems let a process begin with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@contextmanager
+def _requests_held() -> Iterator[None]:
+    """Inside, requests to stop wait; in processes that are started inside, they wait until those let them through.
+
+    torchrun and Slurm signal all processes of a rank, which still needs its batches to come to an end of its own."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _prepare_worker(worker: int) -> None:
     del worker
+    # The first SIGTERM is passed over. What the loader sends by itself to end a worker, it sends again.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     # A thread may still be handing over a batch that nobody waits for any more; an interpreter that winds down under it
     # aborts. All else is done by then.
     atexit.register(os._exit, 0)
