@@ -101,7 +101,7 @@ def _train(
         logbook.samples(len(session.data.index), session.data.index.left_out, lines)
         if config.hardware.processes not in (None, ranks.world):
             logbook.say(
-                f"planned for {config.hardware.processes} processes (hardware.processes), and started on {ranks.world}: "
+                f"planned for {config.hardware.processes} processes (hardware.processes), started on {ranks.world}: "
                 f"a step takes {config.global_batch(ranks.world)} samples"
             )
         logbook.trainable(session.counts, session.core_parameters)

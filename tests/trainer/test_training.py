@@ -112,6 +112,7 @@ def test_asked_to_stop_saves_and_the_run_goes_on(
     assert log(stopped) == log(unbroken)
 
 
+@pytest.mark.timeout(300)
 def test_signals_to_all_processes_of_a_rank_leave_the_loader_s_alone(
     tiny_model: Path, shards: Path, tmp_path: Path
 ) -> None:
@@ -123,13 +124,16 @@ def test_signals_to_all_processes_of_a_rank_leave_the_loader_s_alone(
     command = [sys.executable, "-m", "trainer.train", str(tmp_path / "train.yaml"), "--unfinished-code", "75"]
     said = tmp_path / "stderr"
     rank = subprocess.Popen(command, start_new_session=True, stderr=said.open("wb"))
-    lines, deadline = tmp_path / "run" / "log.jsonl", time.monotonic() + 90
-    while not lines.is_file() or not lines.read_text():
-        assert rank.poll() is None and time.monotonic() < deadline, said.read_text()
-        time.sleep(0.05)
-    for number in (signal.SIGUSR1, signal.SIGTERM):
-        os.killpg(rank.pid, number)
-    assert rank.wait(timeout=60) == 75, said.read_text()
+    lines, deadline = tmp_path / "run" / "log.jsonl", time.monotonic() + 200
+    try:
+        while not lines.is_file() or not lines.read_text():
+            assert rank.poll() is None and time.monotonic() < deadline, said.read_text()
+            time.sleep(0.05)
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            os.killpg(rank.pid, number)
+        assert rank.wait(timeout=60) == 75, said.read_text()
+    finally:
+        rank.kill()
     assert len(complete_checkpoints(tmp_path / "run")) == 1
 
 
