@@ -20,7 +20,7 @@ from jobs.config import PipelineConfig
 from jobs.pipeline import run_pipeline
 from jobs.run_manifest import read_run_manifest
 from schemas.config import parse_config, read_yaml
-from schemas.errors import ConfigError, EditmillError, InputError
+from schemas.errors import BudgetError, ConfigError, EditmillError, InputError
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +118,10 @@ def test_a_changed_pack_replaces_the_runs_own_shards_only(pairs: Path, tmp_path:
     with pytest.raises(EditmillError):
         run(write_config(tmp_path / "other.yaml", pairs, pack=other))
     # A run that failed is no source.
+    with pytest.raises(BudgetError):
+        run(write_config(tmp_path / "failed.yaml", pairs, budget={"reasons": {"unchanged": 0.0}, "least_rows": 1}))
     with pytest.raises(InputError, match="did not finish"):
-        run(write_config(tmp_path / "c.yaml", pairs, source={"run_records": {"path": str(tmp_path / "other")}}))
+        run(write_config(tmp_path / "c.yaml", pairs, source={"run_records": {"path": str(tmp_path / "failed")}}))
 
 
 def test_an_output_that_is_something_else(pairs: Path, tmp_path: Path) -> None:
