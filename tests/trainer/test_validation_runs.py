@@ -73,7 +73,8 @@ def test_a_validation_is_written_and_repeats_after_a_death(
         if record["step"] == 3:
             raise Killed
 
-    whole = config_for(tiny_model, shards, tmp_path / "whole", validation=checks(held_out, every=1))
+    asked = checks(held_out, every=1, other_instructions=4)
+    whole = config_for(tiny_model, shards, tmp_path / "whole", validation=asked)
     broken = whole.model_copy(update={"output": str(tmp_path / "broken")})
     train(whole)
     with pytest.raises(Killed):
@@ -88,12 +89,22 @@ def test_a_validation_is_written_and_repeats_after_a_death(
     assert rows.schema == LOSS_SCHEMA and rows.num_rows == 6 * 9 * 2
     assert set(rows["area_bin"].to_pylist()) == {"under_1", "1_to_5", "over_20", "global"}
     assert (folder / "loss.parquet").read_bytes() == (other / "loss.parquet").read_bytes()
+    others = pq.read_table(folder / "loss-other-instruction.parquet")
+    assert others.schema == LOSS_SCHEMA and others.num_rows == 4 * 9 * 2
+    own = {(row["weights"], row["key"], row["level"]): row for row in rows.to_pylist()}
+    pairs = [(row, own[row["weights"], row["key"], row["level"]]) for row in others.to_pylist()]
+    assert all(row["inside_count"] == same["inside_count"] for row, same in pairs)
+    # The instruction alone differs, and it is heard.
+    assert all(row["inside_sum"] != same["inside_sum"] for row, same in pairs)
+    assert all("ema/instruction_gain" in line for line in lines(whole, "validation.jsonl"))
     pictures = sorted(path.name for path in folder.glob("*.png"))
     assert len(pictures) == 2 and all((folder / name).read_bytes() == (other / name).read_bytes() for name in pictures)
     with Image.open(folder / pictures[0]) as picture:
         assert picture.width > 5 * 192 and picture.height > 192
     edits = [json.loads(line) for line in (folder / "edits.jsonl").read_text().splitlines()]
     assert [edit["weights"] for edit in edits] == ["raw", "ema"] * 2
+    assert all(0 < edit["inside_psnr"] < 60 and -1 <= edit["inside_ssim"] <= 1 for edit in edits)
+    assert all(edit["inside_lpips"] is None and edit["inside_clip"] is None for edit in edits)
     board = EventAccumulator(str(Path(whole.output) / "tensorboard")).Reload()
     assert [event.step for event in board.Scalars("validation_area/ema/loss_inside_under_1")] == [1, 2, 3, 4]
     assert len([tag for tag in board.Tags()["images"] if tag.startswith("edits/")]) == 2

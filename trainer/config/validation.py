@@ -31,6 +31,9 @@ class ValidationConfig(Config):
     packed anew; 0 takes no loss, more than there are takes all."""
     loss_weights: list[Weights] = Field(default=["raw", "ema"], min_length=1)
     """Which weights the held-out loss is taken with."""
+    other_instructions: int = Field(default=0, ge=0)
+    """Samples whose loss is taken once more with the instruction of another sample, the first so many of `samples`:
+    where the model heeds what it is told, that loss is higher inside the edit. 0 takes none."""
     noise_seed: int = Field(default=0, ge=0, lt=2**32)
     """Decides the fixed noise of each held-out sample, together with its key."""
     levels_at_once: int = Field(default=9, ge=1, le=9)
@@ -52,6 +55,11 @@ class ValidationConfig(Config):
     copy_threshold: float = Field(default=0.2, gt=0.0, lt=1.0)
     """An output that moves the edited region away from the reference by at most this share of what the target moves it
     counts as a copy of the reference."""
+
+    lpips: str | None = None
+    """Folder of LPIPS's published weights (`trainer/validation/lpips.py` says which files); null does not take it."""
+    clip: str | None = None
+    """Folder or hub name of a CLIP model, for the likeness of edit and target; null does not take it."""
 
     @field_validator("subsets", "mask_statuses", "loss_weights", "edit_weights", "seeds")
     @classmethod

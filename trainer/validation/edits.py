@@ -14,6 +14,8 @@ from trainer.config.validation import ValidationConfig
 from trainer.distributed import Ranks
 from trainer.validation.copying import Mask, Picture, change_share, is_copy, mean_difference
 from trainer.validation.held_out import HeldOut, HeldOutSample, shares
+from trainer.validation.judges import Judges
+from trainer.validation.similarity import psnr, ssim
 from unified_model.model import UnifiedEditModel
 from unified_model.pipeline import UnifiedEditPipeline, to_uint8
 from unified_model.placement import Placement
@@ -30,6 +32,9 @@ class EditFigures:
         change_share: see `trainer.validation.copying.change_share`.
         is_copy: whether it counts as a copy of the reference.
         inside_to_target: distance to the target inside the edit.
+        inside_psnr: peak signal-to-noise ratio against the target inside the edit, in dB.
+        inside_ssim: structural similarity to the target inside the edit, in -1..1.
+        inside_lpips, inside_clip: LPIPS distance and CLIP likeness to the target, where a judge was given.
         outside_to_reference: distance to the reference outside it.
     """
 
@@ -42,6 +47,10 @@ class EditFigures:
     change_share: float | None
     is_copy: bool | None
     inside_to_target: float | None
+    inside_psnr: float | None
+    inside_ssim: float | None
+    inside_lpips: float | None
+    inside_clip: float | None
     outside_to_reference: float | None
 
     def as_row(self) -> dict[str, Any]:
@@ -59,7 +68,12 @@ class Edit:
 
 
 def held_out_edits(
-    held_out: HeldOut, model: UnifiedEditModel, validation: ValidationConfig, ranks: Ranks, weights: str
+    held_out: HeldOut,
+    model: UnifiedEditModel,
+    validation: ValidationConfig,
+    ranks: Ranks,
+    weights: str,
+    judges: Judges,
 ) -> list[Edit]:
     """Every sample of `held_out.edit_samples` with every seed, in that order, on every rank. A collective.
 
@@ -91,7 +105,7 @@ def held_out_edits(
         if counts:
             reference = _round_trip(model, sample.references[0], ranks.device) if sample.references else None
             target = _round_trip(model, sample.target, ranks.device)
-            figures = edit_figures(sample, output, reference, target, seed, weights, validation)
+            figures = edit_figures(sample, output, reference, target, seed, weights, validation, judges)
             own.append(Edit(number, output, figures))
     parts = ranks.gather(own)
     return [parts[place % ranks.world][place // ranks.world] for place in range(len(items))]
@@ -105,6 +119,7 @@ def edit_figures(
     seed: int,
     weights: str,
     validation: ValidationConfig,
+    judges: Judges,
 ) -> EditFigures:
     """What an output comes to, against the first reference, where there is one, and the target as the latent codec
     gives them back."""
@@ -120,6 +135,10 @@ def edit_figures(
         change_share=share,
         is_copy=is_copy(share, validation.copy_threshold),
         inside_to_target=mean_difference(output, target, edited),
+        inside_psnr=psnr(output, target, edited),
+        inside_ssim=ssim(output, target, edited),
+        inside_lpips=None if judges.lpips is None else judges.lpips(output, target, edited),
+        inside_clip=None if judges.clip is None else judges.clip(output, target, edited),
         outside_to_reference=None if reference is None else mean_difference(output, reference, ~edited),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,21 @@ class HeldOut:
         sample = self._read(number)
         if isinstance(sample, BadSample):
             raise InputError("held-out sample", sample.key, f"cannot be read: {sample.sentence}", "Look at its shard.")
+        return sample
+
+    def read_with_other_instruction(self, number: int) -> HeldOutSample:
+        """As `read`, with the instruction of another sample: of the first after it among those whose loss is taken, the
+        last being followed by the first, whose instruction is not its own. Where all are the same, its own.
+
+        Raises:
+            InputError: a sample cannot be read.
+        """
+        sample = self.read(number)
+        place = self.loss_samples.index(number)
+        for other in (*self.loss_samples[place + 1 :], *self.loss_samples[:place]):
+            text = read_sample(self._index.shard(other), *self._index.span(other)).instruction
+            if text != sample.instruction:
+                return replace(sample, instruction=text, inputs=self._processor([text], [sample.references]))
         return sample
 
     def _read(self, number: int) -> HeldOutSample | BadSample:

@@ -41,27 +41,33 @@ def held_out_rows(
     weights: str,
     noise_seed: int = 0,
     levels_at_once: int = len(LEVELS),
+    numbers: Sequence[int] | None = None,
+    other_instruction: bool = False,
 ) -> list[LossRow]:
-    """The rows of every sample of `held_out.loss_samples`, in that order, on every rank. A collective.
+    """The rows of held-out samples, in their order, on every rank. A collective.
 
     Args:
         model: its towers and codec; in evaluation mode, without gradients (`trainer.validation.as_found`).
         predict: the engine around the model's core, or the core itself.
         weights: what the rows call the weights in force.
+        numbers: which samples of `held_out.loss_samples`; None takes all.
+        other_instruction: each sample with the instruction of another (`HeldOut.read_with_other_instruction`).
 
     Raises:
         InputError: the same on every rank: a sample cannot be read any more.
     """
+    chosen = held_out.loss_samples if numbers is None else numbers
+    read = held_out.read_with_other_instruction if other_instruction else held_out.read
     own: list[list[LossRow]] = []
-    for number, counts in shares(held_out.loss_samples, ranks.rank, ranks.world):
-        sample = ranks.together(lambda number=number: held_out.read(number))  # type: ignore[misc]
+    for number, counts in shares(chosen, ranks.rank, ranks.world):
+        sample = ranks.together(lambda number=number: read(number))  # type: ignore[misc]
         rows = sample_rows(sample, model, predict, ranks.device, weights, noise_seed, levels_at_once)
         if counts:
             own.append(rows)
     parts = ranks.gather(own)
     return [
         row
-        for place in range(len(held_out.loss_samples))
+        for place in range(len(chosen))
         for row in parts[place % ranks.world][place // ranks.world]
     ]  # fmt: skip
 

@@ -80,6 +80,20 @@ def loss_figures(rows: Iterable[LossRow]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value is not None}
 
 
+def instruction_gain(own: Iterable[LossRow], other: Iterable[LossRow]) -> dict[str, float]:
+    """`instruction_gain`: by which share the loss inside the edit is lower with a sample's own instruction than with
+    another's, over the samples that were taken with both. 0 where the model does not heed its instruction; left out
+    where nothing was taken with both.
+
+    Args:
+        own, other: rows of one set of weights.
+    """
+    others = list(other)
+    keys = {row.key for row in others}
+    right, wrong = _mean([row for row in own if row.key in keys], ("inside",)), _mean(others, ("inside",))
+    return {"instruction_gain": 1.0 - right / wrong} if right is not None and wrong else {}
+
+
 def _mean(rows: Sequence[LossRow], regions: Sequence[str]) -> float | None:
     count = sum(getattr(row, f"{name}_count") for row in rows for name in regions)
     # fsum is exact, so that the order of the rows, and with it the number of ranks, cannot matter.

@@ -28,11 +28,13 @@ from trainer.validation.copying import Picture
 from trainer.validation.edits import Edit, EditFigures, edit_summary, held_out_edits
 from trainer.validation.held_out import HeldOut
 from trainer.validation.held_out_loss import Predict, held_out_rows
-from trainer.validation.loss_rows import LossRow, loss_figures, loss_table
+from trainer.validation.judges import Judges
+from trainer.validation.loss_rows import LossRow, instruction_gain, loss_figures, loss_table
 from trainer.validation.strip import strip
 from unified_model.model import UnifiedEditModel
 
 LOSS_FILE = "loss.parquet"
+OTHER_INSTRUCTION_FILE = "loss-other-instruction.parquet"
 EDITS_FILE = "edits.jsonl"
 OUTPUTS = "outputs"
 """Folder of the edited images by themselves, KEY-seed-SEED-WEIGHTS.png."""
@@ -43,14 +45,16 @@ class Outcome:
     """What one validation came to.
 
     Args:
-        figures: `raw/loss`, `ema/loss_inside_under_1`, `raw/copy_rate` and so on; see `loss_figures` and
-            `edit_summary`.
+        figures: `raw/loss`, `ema/loss_inside_under_1`, `raw/copy_rate` and so on; see `loss_figures`,
+            `instruction_gain` and `edit_summary`.
         rows: the held-out losses.
+        other_rows: those of the samples that were also taken with another sample's instruction.
         edits: the edits, those of one sample and seed beside each other.
     """
 
     figures: dict[str, float]
     rows: list[LossRow] = field(default_factory=list)
+    other_rows: list[LossRow] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
 
 
@@ -71,9 +75,10 @@ class Validation:
             index: the samples to choose from (`open_held_out`).
 
         Raises:
-            InputError: the same on every rank: no sample can be read.
+            InputError: the same on every rank: no sample can be read, or a judge's weights are not there.
         """
         self.config = validation
+        self._judges = ranks.together(lambda: Judges.load(validation, ranks.device))
         self.held_out = HeldOut(index, config, validation, model.processor, ranks)
         self._steps = config.steps
         self._model = model
@@ -110,10 +115,15 @@ class Validation:
                     if takes_loss:
                         rows = self._losses(predict, weights)
                         outcome.rows.extend(rows)
-                        outcome.figures.update(_named(weights, loss_figures(rows)))
+                        others = self._losses_of_other_instructions(predict, weights)
+                        outcome.other_rows.extend(others)
+                        outcome.figures.update(_named(weights, loss_figures(rows) | instruction_gain(rows, others)))
                     if takes_edits:
-                        edits.append(held_out_edits(self.held_out, self._model, self.config, self._ranks, weights))
-                        summary = edit_summary([edit.figures for edit in edits[-1]])
+                        found = held_out_edits(
+                            self.held_out, self._model, self.config, self._ranks, weights, self._judges
+                        )
+                        edits.append(found)
+                        summary = edit_summary([edit.figures for edit in found])
                         outcome.figures.update(_named(weights, summary))
         outcome.edits.extend(edit for pair in zip(*edits, strict=True) for edit in pair)
         return outcome
@@ -122,6 +132,20 @@ class Validation:
         config = self.config
         return held_out_rows(
             self.held_out, self._model, predict, self._ranks, weights, config.noise_seed, config.levels_at_once
+        )
+
+    def _losses_of_other_instructions(self, predict: Predict, weights: str) -> list[LossRow]:
+        config = self.config
+        return held_out_rows(
+            self.held_out,
+            self._model,
+            predict,
+            self._ranks,
+            weights,
+            config.noise_seed,
+            config.levels_at_once,
+            numbers=self.held_out.loss_samples[: config.other_instructions],
+            other_instruction=True,
         )
 
 
@@ -141,6 +165,9 @@ def write(outcome: Outcome, held_out: HeldOut, run: Path, step: int) -> dict[str
     if outcome.rows:
         with write_whole(folder / LOSS_FILE) as stream:
             pq.write_table(loss_table(outcome.rows, step), stream)
+    if outcome.other_rows:
+        with write_whole(folder / OTHER_INSTRUCTION_FILE) as stream:
+            pq.write_table(loss_table(outcome.other_rows, step), stream)
     strips = _strips(outcome.edits, held_out)
     for name, picture in strips.items():
         write_bytes(folder / f"{name}.png", _png(picture))
