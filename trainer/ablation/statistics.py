@@ -82,16 +82,13 @@ def bootstrap(values: Values, replicates: int = 10_000, seed: int = 0) -> Estima
     Raises:
         ValueError: another shape, or a value that is not finite.
     """
-    if values.ndim != 2 or 0 in values.shape or not np.isfinite(values).all():
-        raise ValueError(f"values must be a finite (seeds, items) array; it has shape {values.shape}")
-    widened = widen_seeds(values)
-    random = np.random.default_rng(seed)
-    means = np.concatenate(
-        [_replicates(widened, min(_CHUNK, replicates - start), random) for start in range(0, replicates, _CHUNK)]
-    )
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    beyond = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    return Estimate(float(values.mean()), float(low), float(high), min(1.0, 2 * (1 + beyond) / (replicates + 1)))
+    return estimates({"": values}, replicates, seed)[""]
+
+
+def estimates(arms: Mapping[str, Values], replicates: int = 10_000, seed: int = 0) -> dict[str, Estimate]:
+    """As `bootstrap`, of several arrays of one shape, all from the same draws."""
+    drawn = _drawn_means(arms, replicates, seed)
+    return {name: _estimate(float(values.mean()), drawn[name]) for name, values in arms.items()}
 
 
 def widen_seeds(values: Values) -> Values:
@@ -115,12 +112,12 @@ def compare(arms: Mapping[str, Values], replicates: int = 10_000, seed: int = 0)
     Raises:
         ValueError: the arms have different shapes.
     """
-    shapes = {values.shape for values in arms.values()}
-    if len(shapes) > 1:
-        raise ValueError(f"arms must have been measured on the same seeds and items; shapes are {sorted(shapes)}")
+    drawn = _drawn_means(arms, replicates, seed)
     found = []
     for first, second in combinations(arms, 2):
-        estimate = bootstrap(arms[first] - arms[second], replicates, seed)
+        # A replicate is linear in the values: that of a difference is the difference of two replicates.
+        mean = float((arms[first] - arms[second]).mean())
+        estimate = _estimate(mean, drawn[first] - drawn[second])
         found.append(Comparison(first, second, estimate, estimate.p_value, *arms[first].shape))
     return found
 
@@ -143,8 +140,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _replicates(values: Values, count: int, random: np.random.Generator) -> Values:
-    seeds, items = values.shape
-    seed_shares = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=count) / seeds  # (R, S)
-    item_shares = random.multinomial(items, np.full(items, 1 / items), size=count) / items  # (R, I)
-    return np.asarray(((seed_shares @ values) * item_shares).sum(axis=1))
+def _estimate(mean: float, drawn: Values) -> Estimate:
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return Estimate(mean, float(low), float(high), min(1.0, 2 * (1 + beyond) / (len(drawn) + 1)))
+
+
+def _drawn_means(arms: Mapping[str, Values], replicates: int, seed: int) -> dict[str, Values]:
+    """(R,) means of every arm, replicate by replicate from the same seeds and items."""
+    shapes = {values.shape for values in arms.values()}
+    if len(shapes) != 1:
+        raise ValueError(f"arms must have been measured on the same seeds and items; shapes are {sorted(shapes)}")
+    (shape,) = shapes
+    if len(shape) != 2 or 0 in shape or not all(np.isfinite(values).all() for values in arms.values()):
+        raise ValueError(f"values must be finite (seeds, items) arrays; the shape is {shape}")
+    seeds, items = shape
+    stacked = np.stack([widen_seeds(values) for values in arms.values()])  # (A, S, I)
+    random = np.random.default_rng(seed)
+    parts = []
+    for start in range(0, replicates, _CHUNK):
+        count = min(_CHUNK, replicates - start)
+        seed_shares = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=count) / seeds  # (r, S)
+        item_shares = random.multinomial(items, np.full(items, 1 / items), size=count) / items  # (r, I)
+        parts.append(((stacked @ item_shares.T) * seed_shares.T).sum(axis=1))  # (A, r)
+    return dict(zip(arms, np.concatenate(parts, axis=1), strict=True))
