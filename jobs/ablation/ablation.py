@@ -11,8 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jobs.ablation.analysis import analyse
 from jobs.ablation.config import AblationConfig
+from jobs.ablation.mask_quality import check_same_samples, mask_agreement
 from jobs.ablation.page import ablation_page
-from jobs.ablation.prepare import build_models, data_folder, mean_weights, pack_data
+from jobs.ablation.prepare import build_models, cache_data, data_folder, mean_weights, pack_data
 from jobs.ablation.results import gather
 from jobs.ablation.runs import Run, all_runs, check_trained_alike
 from jobs.ablation.sweep import sweep
@@ -54,16 +55,19 @@ def run_ablation(config: AblationConfig, console: Console, only_report: bool = F
         build_models(config, shards["train"], console.print)
     runs = all_runs(config, shards, mean_weights(config, shards))
     check_trained_alike(runs)
+    check_same_samples(config, runs)
     write_bytes(folder / CONFIG, yaml.safe_dump(config.as_json(), sort_keys=False, allow_unicode=True).encode())
     missing = [run for run in runs if not run.is_done]
     if only_report and missing:
         raise InputError("--report", missing[0].name, "is not done", "Run it without --report.")
+    if missing:
+        cache_data(config, runs, shards, console.print)
     _train(config, runs, console)
-    losses, edits = gather(runs, folder)
-    analysis = analyse(config, losses, edits)
+    analysis = analyse(config, gather(runs, folder))
+    agreement = mask_agreement(config, runs)
     said = verdict(config, analysis)
-    write_bytes(folder / TABLES, tables(config, analysis, said).encode())
-    write_bytes(folder / PAGE, ablation_page(config, runs, analysis, said).encode())
+    write_bytes(folder / TABLES, tables(config, analysis, agreement, said).encode())
+    write_bytes(folder / PAGE, ablation_page(config, runs, analysis, agreement, said).encode())
     return AblationReport(said, folder / PAGE)
 
 

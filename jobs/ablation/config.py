@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from schemas.config import Config
 from schemas.weighting import WEIGHTINGS
+from trainer.ablation.statistics import LEVEL
 from unified_model.learner import LearnerConfig
 
 FILLED_IN = ("model", "output", "seed", "weighting")
 """Keys of a training config that the ablation gives each run."""
 REGIONS = ("inside", "outside", "border")
 AREA_BINS = ("under_1", "1_to_5", "5_to_20", "over_20", "global")
+MOST_METRICS = 2
+"""Metrics that decide: the held-out loss, and the copy-rate where edits are sampled."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
@@ -68,6 +72,8 @@ class AblationConfig(Config):
     """Folder of the model every run begins with; null builds the `learner`."""
     learner: LearnerConfig = LearnerConfig()
     """Size of the model that is built where none is named. Each seed draws its own weights; the VAE is shared."""
+    cache: Literal["none", "latents", "features"] = "none"
+    """What the frozen parts make of `data` is computed once, for all runs: latents, or the towers' features too."""
     train: dict[str, Any]
     """The training config that all runs share, as in configs/train/; model, output, seed, weighting are filled in, and
     so are the shards of `data`."""
@@ -81,8 +87,8 @@ class AblationConfig(Config):
     """Each decides initial weights, order, noise and timesteps of one run of every arm."""
     primary: PrimaryConfig = PrimaryConfig()
     """The metric that decides."""
-    replicates: int = Field(default=10_000, ge=100)
-    """Draws of the bootstrap."""
+    replicates: int = Field(default=20_000, ge=100)
+    """Draws of the bootstrap. No p-value is under 2 / (replicates + 1), so that many arms need many."""
     at_once: int = Field(default=1, ge=1)
     """Runs at a time on this machine; on a cluster that was joined as many as fit."""
     cpus_per_run: float = Field(default=1.0, gt=0.0)
@@ -133,6 +139,23 @@ class AblationConfig(Config):
                 raise ValueError(f"arms.{name}.scale_as must be another arm; '{arm.scale_as}' is none")
             if self.data and arm.data not in self.data:
                 raise ValueError(f"arms.{name}.data must be one of data: {', '.join(self.data)}")
+        return self
+
+    @model_validator(mode="after")
+    def _cache_of_data(self) -> AblationConfig:
+        if self.cache != "none" and not self.data:
+            raise ValueError("cache belongs to data: run `editmill cache` on shards that were packed elsewhere")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_replicates(self) -> AblationConfig:
+        arms = len(self.all_arms())
+        needed = math.ceil(2 * MOST_METRICS * (arms * (arms - 1) // 2) / (1.0 - LEVEL))
+        if self.replicates < needed:
+            raise ValueError(
+                f"replicates must be at least {needed} with {arms} arms: with fewer nothing could be significant after "
+                "Holm's correction, however large"
+            )
         return self
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,8 @@ Points = list[tuple[float, float]]
 _FRACTIONS = np.geomspace(0.001, 1.0, 120)
 _SMOOTHED = 20
 """Steps that a point of a learning curve is the mean of."""
+_SHOWN = 6
+"""Arms whose learning curves are shown: as many as there are colours."""
 
 
 def weighting_curves(config: AblationConfig) -> list[Section]:
@@ -44,7 +47,8 @@ def learning_curves(runs: Sequence[Run]) -> list[Section]:
     """Unweighted training loss inside and outside the edit over the steps, the mean over an arm's seeds."""
     sections: list[Section] = []
     arms = list(dict.fromkeys(run.arm for run in runs))
-    shown = [arm for arm in arms if not arm.endswith("_per_sample")] if len(arms) > 6 else arms
+    shown = arms if len(arms) <= _SHOWN else [arm for arm in arms if not arm.endswith("_per_sample")][:_SHOWN]
+    left = "" if len(shown) == len(arms) else f" Of {len(arms)} arms the first {len(shown)} that are not renormalised."
     for place, region in enumerate(("inside", "outside")):
         series = {arm: _curve([run for run in runs if run.arm == arm], f"loss_{region}") for arm in shown}
         sections.append(
@@ -54,7 +58,7 @@ def learning_curves(runs: Sequence[Run]) -> list[Section]:
                 f"training loss {region} the edit",
                 log_y=True,
                 title="How the arms learn" if place == 0 else "",
-                caption=f"Unweighted, means over seeds and {_SMOOTHED} steps.",
+                caption=f"Unweighted, means over seeds and {_SMOOTHED} steps; inside by the masks trained on.{left}",
             )
         )
     return sections
@@ -65,8 +69,18 @@ def _over_area(values: dict[str, np.ndarray]) -> dict[str, Points]:
     return {name: list(zip(places, one.tolist(), strict=True)) for name, one in values.items()}
 
 
+def mean_of_log(runs: Sequence[Run], name: str) -> float | None:
+    """The mean of a figure of log.jsonl over all steps of some runs; None where it stands nowhere."""
+    values = [line[name] for run in runs for line in _log(run) if line.get(name) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _log(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.folder / LOG).read_text(encoding="utf-8").splitlines()]
+
+
 def _curve(runs: Sequence[Run], name: str) -> Points:
-    logs = [[json.loads(line) for line in (run.folder / LOG).read_text().splitlines()] for run in runs]
+    logs = [_log(run) for run in runs]
     steps = min(len(log) for log in logs)
     values = np.array(
         [[line.get(name) if line.get(name) is not None else np.nan for line in log[:steps]] for log in logs]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from jobs.ablation.config import AblationConfig
-from jobs.ablation.runs import model_folder
+from jobs.ablation.runs import Run, model_folder
+from jobs.caching.config import CacheConfig
+from jobs.caching.job import cache
 from jobs.config import PipelineConfig
 from jobs.pipeline import run_pipeline
 from schemas.config import parse_config
@@ -30,6 +32,8 @@ PICTURES = 400
 """Images that the learner's VAE is fitted to."""
 WORDS_FROM = 20_000
 """Samples whose instructions give the learner its words."""
+CACHED_TOGETHER = 16
+"""Pictures that are encoded together for the cache."""
 WEIGHED = 4096
 """Samples whose mean weight is taken."""
 
@@ -78,6 +82,35 @@ def build_models(config: AblationConfig, shards: Path, say: Say) -> None:
         with_fresh_core(model, config.learner, seed).save_pretrained(model_folder(config, seed))
 
 
+def cache_data(config: AblationConfig, runs: Sequence[Run], shards: Mapping[str, Path], say: Say) -> None:
+    """Store what the frozen parts make of the data that arms train on, without loss, where the config asks for it; what
+    stands already stays.
+
+    Raises:
+        EditmillError: as `jobs.caching.job.cache`.
+    """
+    if config.cache == "none":
+        return
+    train, drop = runs[0].config, runs[0].config.data.drop
+    with_features = config.cache == "features"
+    for name in sorted({arm.data for arm in config.all_arms().values()}):
+        values = {
+            "packed": shards[name],
+            "model": train.model,
+            "resolution": train.data.resolution,
+            "buckets": train.data.buckets,
+            "compute": train.engine.dtype,
+            "stored": "float32",
+            "features": with_features,
+            "dropped": with_features and bool(drop.text or drop.image or drop.both),
+            "batch_size": CACHED_TOGETHER,
+            "device": "auto" if config.gpus_per_run else "cpu",
+        }
+        report = cache(parse_config(CacheConfig, values, f"cache of data.{name}"))
+        if report.done_now:
+            say(f"{name}: {config.cache} of {report.card.stored:,} samples cached in {report.folder}")
+
+
 def mean_weights(config: AblationConfig, shards: Mapping[str, Path]) -> dict[str, float]:
     """The mean weight of a latent cell on the training data, of every arm that another is scaled as."""
     arms = config.all_arms()
@@ -91,6 +124,7 @@ def _mean_weight(config: AblationConfig, name: str, shards: Path | None) -> floa
         "model": str(model_folder(config, config.seeds[0])),
         "output": str(config.folder),
         "weighting": config.all_arms()[name].weighting,
+        "validation": None,
     }
     if shards is not None:
         values["data"] = {**values.get("data", {}), "shards": [str(shards)]}

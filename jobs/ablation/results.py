@@ -1,10 +1,12 @@
-"""What the runs measured, in two tables: `ablation.parquet`, a row for each arm, seed, item and noise level, and
+"""What the runs measured, in tables: `ablation.parquet`, a row for each arm, seed, item and noise level;
+`other_instruction.parquet`, the same of the items that were also taken with another item's instruction; and
 `edits.parquet`, a row for each edit that was sampled. The same runs give the same bytes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,30 +14,45 @@ import pyarrow.parquet as pq
 
 from jobs.ablation.runs import Run
 from schemas.atomic import write_whole
-from trainer.validation.validate import EDITS_FILE, LOSS_FILE
+from schemas.errors import InputError
+from trainer.validation.validate import EDITS_FILE, LOSS_FILE, OTHER_INSTRUCTION_FILE
 
 LOSSES = "ablation.parquet"
+OTHERS = "other_instruction.parquet"
 EDITS = "edits.parquet"
 
 
-def gather(runs: Sequence[Run], folder: Path) -> tuple[pa.Table, pa.Table | None]:
-    """Read what every run measured at its end, and write it below `folder`.
+@dataclass(frozen=True)
+class Results:
+    """The tables; None where nothing of the kind was measured.
 
-    Returns:
-        the losses, and the edits where any were sampled.
+    Args:
+        losses: columns arm, seed and those of `trainer.validation.loss_rows.LOSS_SCHEMA`.
+        others: the same columns, with other instructions.
+        edits: columns arm, seed, noise_seed and the other fields of `trainer.validation.edits.EditFigures`.
     """
-    losses = pa.concat_tables([_marked(pq.read_table(run.evaluation / LOSS_FILE), run) for run in runs])
-    with write_whole(folder / LOSSES) as stream:
-        pq.write_table(losses, stream)
-    found = [
-        _marked(_edits(run.evaluation / EDITS_FILE), run) for run in runs if (run.evaluation / EDITS_FILE).is_file()
-    ]
-    if not found:
-        return losses, None
-    edits = pa.concat_tables(found, promote_options="permissive")
-    with write_whole(folder / EDITS) as stream:
-        pq.write_table(edits, stream)
-    return losses, edits
+
+    losses: pa.Table
+    others: pa.Table | None
+    edits: pa.Table | None
+
+
+def gather(runs: Sequence[Run], folder: Path) -> Results:
+    """Read what every run measured at its end, and write it below `folder`."""
+    losses = _joined(runs, LOSS_FILE, pq.read_table)
+    if losses is None:
+        raise InputError("runs", str(folder), "measured no held-out loss", "Delete them and start the ablation again.")
+    results = Results(losses, _joined(runs, OTHER_INSTRUCTION_FILE, pq.read_table), _joined(runs, EDITS_FILE, _edits))
+    for name, table in ((LOSSES, results.losses), (OTHERS, results.others), (EDITS, results.edits)):
+        if table is not None:
+            with write_whole(folder / name) as stream:
+                pq.write_table(table, stream)
+    return results
+
+
+def _joined(runs: Sequence[Run], name: str, read: Callable[[Path], pa.Table]) -> pa.Table | None:
+    found = [_marked(read(run.evaluation / name), run) for run in runs if (run.evaluation / name).is_file()]
+    return pa.concat_tables(found, promote_options="permissive") if found else None
 
 
 def _marked(table: pa.Table, run: Run) -> pa.Table:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import os
-import subprocess
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 import yaml
@@ -21,6 +23,8 @@ from trainer.errors import TrainingStopped
 
 SAID = "said.txt"
 """What a run wrote to its terminal, beside its config."""
+_PR_SET_PDEATHSIG = 1
+_PRELOADED = ["jobs.ablation.sweep", "trainer.train", "deepspeed"]
 _TAIL = 2000
 """Characters of it that an error shows."""
 
@@ -76,14 +80,36 @@ def _written(run: Run) -> str:
 
 
 def _train(config: str, folder: str, threads: int, on_gpu: bool) -> str:
-    """Train one run; "" where it came to its end, else what it said last."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    """Train one run; "" where it came to its end, else what it said last.
+
+    Each run is a process of its own. On a CPU it is forked from one that has imported everything and done nothing,
+    since the libraries may take as long to import as a small run to train; CUDA does not outlive a fork.
+    """
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     if not on_gpu:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    context: Any = multiprocessing.get_context("spawn" if on_gpu else "forkserver")
+    if not on_gpu:
+        multiprocessing.set_forkserver_preload(_PRELOADED)
     said = Path(folder).with_name(f"{Path(folder).name}.{SAID}")
-    with said.open("wb") as stream:
-        command = [sys.executable, "-m", "jobs", "train", config]
-        done = subprocess.run(command, env=environment, stdout=stream, stderr=subprocess.STDOUT, check=False)
-    if done.returncode == 0:
+    run = context.Process(target=_run, args=(config, str(said)))
+    run.start()
+    run.join()
+    if run.exitcode == 0:
         return ""
-    return f"exit code {done.returncode}; {said}: {said.read_text(errors='replace')[-_TAIL:]}"
+    return f"exit code {run.exitcode}; {said}: {said.read_text(errors='replace')[-_TAIL:]}"
+
+
+def _run(config: str, said: str) -> NoReturn:
+    """`editmill train CONFIG` in this process, what it says going to a file."""
+    if sys.platform == "linux":
+        # A run whose sweep was killed would hold its folder, and the sweep that is started again could not go on with
+        # it: let it save and end when the process that it was forked from is gone.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    with open(said, "wb") as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+    from trainer import distributed
+    from trainer.train import main
+
+    distributed.leave(main([config]))

@@ -6,18 +6,52 @@ from collections.abc import Sequence
 
 from jobs.ablation.analysis import Analysis, Metric
 from jobs.ablation.config import AblationConfig
+from jobs.ablation.controls import controls
 
 FOCUS = "logarithmic"
 """The arm whose choice is in question (Lin et al., arXiv:2506.03147)."""
 
 
 def verdict(config: AblationConfig, analysis: Analysis) -> str:
-    """Paragraphs, one for each metric that decides, parted by blank lines."""
+    """Paragraphs parted by blank lines: one for each metric that decides, one for the controls, and one for whether the
+    instruction is heeded at all."""
     seeds = len(config.seeds)
     said = [_of_metric(metric, seeds) for metric in analysis.primary]
     if seeds < 3:
         said.append(f"With {seeds} seed{'s' if seeds > 1 else ''} little can be said of what another seed would give.")
+    said += [one for one in (_of_controls(config, analysis), _of_heeding(analysis)) if one]
     return "\n\n".join(said)
+
+
+def _of_controls(config: AblationConfig, analysis: Analysis) -> str:
+    """Of the first metric that decides."""
+    if not analysis.primary:
+        return ""
+    sentences = []
+    for control in controls(config.all_arms()):
+        found = analysis.primary[0].comparison(control.first, control.second)
+        stands = f"({found.difference.mean:+.4f}, p = {found.adjusted_p:.2g})"
+        pair = f"{control.first} and {control.second}"
+        if control.kind == "null":
+            said = "are one arm under two names, and"
+            told = "do not differ" if control.held(found) else "differ: do not trust this report"
+        else:
+            said = "have the same weights in the right and in random places, and"
+            told = "differ" if control.held(found) else "cannot be told apart: this run is too small to see an effect"
+        sentences.append(f"{pair} {said} {told} {stands}.")
+    return f"Controls, by the {analysis.primary[0].name}: {' '.join(sentences)}" if sentences else ""
+
+
+def _of_heeding(analysis: Analysis) -> str:
+    if not analysis.heeding:
+        return ""
+    raised = [one.difference.mean / one.own.mean for one in analysis.heeding.values()]
+    heeded = [arm for arm, one in analysis.heeding.items() if one.difference.low > 0.0]
+    whom = "every arm" if len(heeded) == len(raised) else f"{len(heeded)} of {len(raised)} arms"
+    return (
+        f"The instruction: with another item's, the loss inside the edit is higher by {min(raised):.0%} to "
+        f"{max(raised):.0%} of itself ({analysis.heeding_items} items); in {whom} the 95 % interval leaves 0 out."
+    )
 
 
 def _of_metric(metric: Metric, seeds: int) -> str:

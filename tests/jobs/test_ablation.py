@@ -19,6 +19,8 @@ from PIL import Image
 
 from jobs.ablation.ablation import run_ablation
 from jobs.ablation.config import AblationConfig
+from jobs.ablation.mask_quality import check_same_samples, mask_agreement
+from jobs.ablation.prepare import pack_data
 from jobs.ablation.runs import all_runs
 from schemas.config import parse_config, read_yaml
 from schemas.errors import ConfigError
@@ -87,48 +89,83 @@ def test_the_configs_that_come_along_are_valid():
         assert len(ablation.seeds) >= 3 and len(runs) == len(ablation.all_arms()) * len(ablation.seeds)
 
 
+def pairs(photographs: Path, count: int, seed: int, step: dict[str, Any]) -> dict[str, Any]:
+    """A pipeline of `data`."""
+    lessons = {"count": count, "side": 64, "seed": seed, "folder": str(photographs), "degradation": "jpeg75"}
+    return {"source": {"lessons": lessons}, "steps": [step]}
+
+
 def small(folder: Path, photographs: Path) -> dict[str, Any]:
-    """Two arms under three names, one seed, two steps."""
-
-    def pairs(count: int, seed: int) -> dict[str, Any]:
-        return {
-            "source": {"lessons": {"count": count, "side": 64, "seed": seed, "folder": str(photographs)}},
-            "steps": [{"declared_masks": {}}],
-        }
-
+    """Two arms under three names, one of them on masks that were found, one seed, three steps."""
+    statuses = ["ok", "global", "unchanged", "too_small", "misaligned"]
     return {
         "name": "small",
         "output": str(folder),
-        "data": {"train": pairs(20, 0), "held_out": pairs(10, 1)},
+        "data": {
+            "train": pairs(photographs, 20, 0, {"declared_masks": {}}),
+            "found": pairs(photographs, 20, 0, {"masks": {"recipe": "seed", "keep_statuses": statuses}}),
+            "held_out": pairs(photographs, 10, 1, {"declared_masks": {}}),
+        },
         "learner": {"width": 32, "double_blocks": 1, "single_blocks": 1, "vae_steps": 2},
+        "cache": "features",
         "train": {
             "stage": "full",
-            "data": {"resolution": 64, "buckets": "square"},
+            "data": {"resolution": 64, "buckets": "square", "mask_statuses": statuses},
             "steps": 3,
             "batch_size": 4,
             "optimizer": {"learning_rate": 0.002},
             "engine": {"zero_stage": 0, "dtype": "float32"},
-            "validation": {"samples": 10, "edits": 5, "sampling_steps": 1, "subsets": ["train"]},
+            "validation": {
+                "samples": 10, "other_instructions": 4, "edits": 5, "sampling_steps": 1, "subsets": ["train"]
+            },
         },
         "standard_arms": False,
         "arms": {
             "logarithmic": {"weighting": {"function": "logarithmic"}},
             "again": {"weighting": {"function": "logarithmic"}},
-            "shuffled": {"weighting": {"function": "logarithmic", "shuffled": True}},
+            "scaled": {"weighting": {"function": "linear"}, "scale_as": "logarithmic", "data": "found"},
         },
         "seeds": [0],
-        "replicates": 200,
+        "replicates": 400,
         "at_once": 2,
-    }
+    }  # fmt: skip
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A folder with one picture."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((160, 120)).save(folder / "one.png")
+    return folder
+
+
+def test_arms_on_other_samples_are_refused_before_anything_is_trained(tmp_path: Path, photographs: Path):
+    values = small(tmp_path / "run", photographs)
+    values["data"]["found"]["source"]["lessons"]["count"] = 18
+    ablation = parse_config(AblationConfig, values, "test")
+    shards = pack_data(ablation, lambda told: None)
+    runs = all_runs(ablation, shards, {"logarithmic": 1.4})
+    with pytest.raises(ConfigError, match=r"data\.found = '18 samples': must hold the same samples as data\.train"):
+        check_same_samples(ablation, runs)
+
+
+def test_masks_are_held_against_those_of_train(tmp_path: Path, photographs: Path):
+    ablation = parse_config(AblationConfig, small(tmp_path / "run", photographs), "test")
+    shards = pack_data(ablation, lambda told: None)
+    runs = all_runs(ablation, shards, {"logarithmic": 1.4})
+    check_same_samples(ablation, runs)
+    (found,) = mask_agreement(ablation, runs).values()
+    assert found.arms == ("scaled",) and set(found.overlap) == {"under_1", "1_to_5", "5_to_20", "over_20", "global"}
+    # Plain difference takes JPEG's traces for edits: least where there is least to edit.
+    assert all(0.0 <= value <= 1.0 for value in found.overlap.values())
+    assert found.overlap["under_1"] < found.overlap["over_20"] and found.size["under_1"] > 2.0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_sweep_killed_and_started_again_gives_the_bytes_of_one_that_was_not(tmp_path: Path):
-    photographs = tmp_path / "photographs"
-    photographs.mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    Image.fromarray(pixels).resize((160, 120)).save(photographs / "one.png")
+def test_a_sweep_killed_and_started_again_gives_the_bytes_of_one_that_was_not(tmp_path: Path, photographs: Path):
     values = small(tmp_path / "whole", photographs)
     whole = _ablate(values, tmp_path)
     values["output"] = str(tmp_path / "killed")
@@ -142,15 +179,16 @@ def test_a_sweep_killed_and_started_again_gives_the_bytes_of_one_that_was_not(tm
     done = first.stat().st_mtime_ns
     killed = _ablate(values, tmp_path)
     assert first.stat().st_mtime_ns == done, "a run that was done was trained again"
-    for name in ("ablation.parquet", "edits.parquet", "tables.md"):
+    for name in ("ablation.parquet", "other_instruction.parquet", "edits.parquet", "tables.md"):
         assert _digest(killed / name) == _digest(whole / name), name
     rows = pq.read_table(whole / "ablation.parquet").to_pylist()
     by_arm = {arm: [row for row in rows if row["arm"] == arm] for arm in values["arms"]}
     assert [len(found) for found in by_arm.values()] == [10 * 9 * 2] * 3
-    without = [[{**row, "arm": ""} for row in by_arm[arm]] for arm in ("logarithmic", "again", "shuffled")]
+    without = [[{**row, "arm": ""} for row in by_arm[arm]] for arm in ("logarithmic", "again", "scaled")]
     assert without[0] == without[1] and without[0] != without[2]
     page = (whole / "report.html").read_text()
-    assert "None of the" in page and "shuffled" in page
+    assert "None of the" in page and "are one arm under two names, and do not differ" in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", ""), "the page is not whole without a network"
     changed = {**values, "train": {**values["train"], "batch_size": 2}}
     with pytest.raises(ConfigError, match="batch_size"):
         run_ablation(parse_config(AblationConfig, changed, "test"), _silent(), only_report=True)
