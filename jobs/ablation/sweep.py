@@ -45,6 +45,8 @@ def sweep(config: AblationConfig, runs: Sequence[Run], on_done: OnDone) -> None:
         return
     cores = max(1, round(config.at_once * config.cpus_per_run))
     runner = RunnerConfig(kind="ray", workers=cores, address=config.address, object_store_mib=100)
+    # Ray's workers are nice by 15: on a machine that does anything else, trainings would stand still.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     with ray_session(runner):
         task: Any = ray.remote(num_cpus=config.cpus_per_run, num_gpus=config.gpus_per_run, max_retries=2)(_train)
         under_way: dict[Any, Run] = {}
