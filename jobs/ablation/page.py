@@ -18,6 +18,7 @@ from jobs.ablation.tables import (
     against,
     agreement_table,
     heeding_rows,
+    where,
 )
 from jobs.report.page import render_report
 from jobs.report.sections import Intervals, Matrix, Notice, Section, Table
@@ -139,9 +140,8 @@ def _by_bin(analysis: Analysis, region: str) -> Intervals | None:
     }
     if not groups:
         return None
-    where = "at the border of the edit" if region == "border" else f"{region} the edit"
     return Intervals(
-        groups, f"held-out loss {where}", title=f"Loss {where}, by edited area",
+        groups, f"held-out loss {where(region)}", title=f"Loss {where(region)}, by edited area",
         caption="Unweighted flow-matching error, the mean over nine noise levels; lower is better.",
     )  # fmt: skip
 

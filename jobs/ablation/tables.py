@@ -24,7 +24,7 @@ def tables(config: AblationConfig, analysis: Analysis, agreement: Mapping[str, A
         heading = ["arm", *(AREA_BINS[name] for name in bins)]
         arms = analysis.by_bin[region, bins[0]].arms
         rows = [[arm, *(interval(analysis.by_bin[region, name].arms[arm]) for name in bins)] for arm in arms]
-        parts += [f"## Held-out loss {region} the edit, by edited area", markdown(heading, rows)]
+        parts += [f"## Held-out loss {where(region)}, by edited area", markdown(heading, rows)]
     for name, metric in analysis.edits.items():
         parts += [f"## {name}", markdown(["arm", "mean", "95 % interval"], arm_rows(metric))]
     if analysis.heeding:
@@ -73,6 +73,11 @@ def against(metric: Metric, arm: str) -> dict[str, Estimate]:
         return {}
     found = {other: metric.comparison(other, arm).difference for other in metric.arms if other != arm}
     return dict(sorted(found.items(), key=lambda item: item[1].mean, reverse=not metric.lower_is_better))
+
+
+def where(region: str) -> str:
+    """A region in words: "inside the edit"."""
+    return "at the border of the edit" if region == "border" else f"{region} the edit"
 
 
 def arm_rows(metric: Metric) -> list[Row]:

@@ -164,14 +164,14 @@ def test_masks_are_held_against_those_of_train(tmp_path: Path, photographs: Path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_sweep_killed_and_started_again_gives_the_bytes_of_one_that_was_not(tmp_path: Path, photographs: Path):
     values = small(tmp_path / "whole", photographs)
     whole = _ablate(values, tmp_path)
     values["output"] = str(tmp_path / "killed")
     process = _started(values, tmp_path)
     first = tmp_path / "killed" / "runs" / "logarithmic" / "seed-0" / "export"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not first.exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
@@ -196,7 +196,7 @@ def test_a_sweep_killed_and_started_again_gives_the_bytes_of_one_that_was_not(tm
 
 def _ablate(values: dict[str, Any], folder: Path) -> Path:
     process = _started(values, folder)
-    said = process.communicate(timeout=400)[0]
+    said = process.communicate(timeout=900)[0]
     assert process.returncode == 0, said
     return Path(values["output"])
 
