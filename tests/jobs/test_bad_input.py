@@ -370,11 +370,11 @@ def test_an_interrupted_run_says_so_and_goes_on(tmp_path: Path) -> None:
         env=environment(),
         preexec_fn=hear_ctrl_c,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list((tmp_path / "broken").glob("steps/01-masks/*.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=240)
     assert process.returncode == 130, told
     assert told.splitlines()[-1].startswith("interrupted: ") and "Traceback" not in told
     assert editmill("run", config).returncode == 0
@@ -459,12 +459,12 @@ def test_ctrl_c_ends_all_ranks_without_a_traceback(made: Path, tmp_path: Path) -
         preexec_fn=hear_ctrl_c,
     )
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while len(children.read_text().split()) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
     # As a terminal does: to every process of the group. The ranks are still reading their libraries.
     os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=240)
     assert "Traceback" not in told
     assert process.returncode == 130 and told.splitlines()[-1].startswith("interrupted: "), told

@@ -65,7 +65,7 @@ def test_killed_and_started_again(packed: Path, model: Path, tmp_path: Path, mor
     call = [sys.executable, "-c", "from jobs.cli import main; main()", *arguments(broken, model, *more)]
     process = subprocess.Popen(call, env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     commits: list[Path] = []
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while len(commits) < 2 and time.monotonic() < deadline and process.poll() is None:
         commits = list(broken.with_name("packed.cache").glob("*/shards/*.json"))
         time.sleep(0.01)

@@ -54,7 +54,7 @@ def test_the_slurm_script_checks_then_runs_on_every_node_it_was_given(tmp_path: 
         "SLURM_CPUS_ON_NODE": "16",
     }
     config = write_config(tmp_path / "job.yaml", write_pairs(tmp_path / "pairs"))
-    ended = subprocess.run([CLUSTER / "slurm.sh", config], env=environment, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([CLUSTER / "slurm.sh", config], env=environment, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
     check, ray = calls.read_text().splitlines()
     assert check == f"editmill run {config} --check"
@@ -62,7 +62,7 @@ def test_the_slurm_script_checks_then_runs_on_every_node_it_was_given(tmp_path: 
         "srun ray symmetric-run --address node-a:6379 --min-nodes 2 --num-cpus 16 -- "
         f"editmill run {config} --runner ray --address auto"
     )
-    assert subprocess.run([CLUSTER / "slurm.sh"], capture_output=True, timeout=60).returncode == 2
+    assert subprocess.run([CLUSTER / "slurm.sh"], capture_output=True, timeout=240).returncode == 2
 
 
 @pytest.mark.parametrize(("code", "queued"), [(0, False), (75, True), (2, False)])
@@ -98,4 +98,4 @@ def test_the_training_script_starts_a_rank_for_each_task_and_queues_itself_again
     ]
     assert calls.read_text().splitlines() == ranks + (["scontrol requeue 7"] if queued else [])
     assert ended.returncode == (0 if queued else code), ended.stderr
-    assert subprocess.run([script], capture_output=True, timeout=60).returncode == 2
+    assert subprocess.run([script], capture_output=True, timeout=240).returncode == 2

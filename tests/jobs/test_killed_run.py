@@ -12,7 +12,7 @@ import pytest
 from chain_parts import tree
 from pair_files import command, editmill, environment, write_config, write_pairs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_killed_and_started_again(data: Path, tmp_path: Path, runner: list[str])
     broken = write_config(tmp_path / "broken.yaml", data / "pairs")
     commits = tmp_path / "broken" / "steps" / "01-masks"
     process = subprocess.Popen(command("run", str(broken), *runner), env=environment(), stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while len(list(commits.glob("*.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()

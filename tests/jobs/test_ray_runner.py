@@ -27,7 +27,7 @@ from jobs.runners.config import RunnerConfig
 from jobs.runners.run_chain import run_chain
 from schemas.errors import ConfigError, InputError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 RAY = RunnerConfig(kind="ray", workers=2, object_store_mib=200)
 
 

@@ -57,7 +57,7 @@ def test_a_killed_run_asks_only_what_it_lacks_and_ends_as_if_never_killed(collec
         call = command(*arguments(collection, tmp_path / "killed", endpoint, "--concurrency", 2))
         for stop_at in (5, 11, 16):
             job = subprocess.Popen(call, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while len(endpoint.images) < stop_at and time.monotonic() < deadline:
                 time.sleep(0.01)
             os.kill(job.pid, signal.SIGKILL)

@@ -199,7 +199,7 @@ def test_any_marks_add_up(masked: Path, tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(700)
 def test_two_workers_write_the_same_bytes(pairs: Path, tmp_path: Path) -> None:
     some = write_marks(tmp_path / "none.jsonl")
     steps = [{"masks": {"recipe": "seed", "compare": "uniworld"}}, {"review": {"marks": str(some)}}]

@@ -38,7 +38,7 @@ def test_a_finished_run_has_the_counts_of_its_manifest(tmp_path: Path) -> None:
 def test_a_killed_run_is_stopped_and_its_next_start_counts_what_was_found(tmp_path: Path) -> None:
     config = write_config(tmp_path / "broken.yaml", write_pairs(tmp_path / "pairs", count=32, side=512))
     process = subprocess.Popen(command("run", str(config)), env=environment(), stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     commits = tmp_path / "broken" / "steps" / "01-masks"
     while len(list(commits.glob("*.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -214,7 +214,7 @@ def test_at_a_terminal_a_mistake_is_no_failure(pairs: Path) -> None:
         words, stdin=typed, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment()
     ) as one:
         os.write(keyboard, b"nonsense\nthreshold=50\n\n")
-        told, _ = one.communicate(timeout=60)
+        told, _ = one.communicate(timeout=240)
     os.close(typed)
     os.close(keyboard)
     text = told.decode()

@@ -133,7 +133,7 @@ rounds: list[int] = []
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(700)
 def test_a_run_asks_ahead_in_rounds_and_finds_every_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{number}.png" for number in range(COUNT)]
     for number, name in enumerate(names):
@@ -171,7 +171,7 @@ def test_a_run_asks_ahead_in_rounds_and_finds_every_reply(tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(700)
 def test_the_processor_of_ray_is_made_of_the_stages_that_the_columns_are_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

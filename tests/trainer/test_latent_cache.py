@@ -55,7 +55,7 @@ def opened(config: TrainConfig, model: Path) -> tuple[TrainingCache, list[MicroB
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(700)
 def test_losses_are_the_same_with_and_without(packed: Path, tiny_model: Path, tmp_path: Path) -> None:
     drop = {"text": 0.3, "image": 0.2, "both": 0.2}
     data = {"drop": drop, "resolution": 64}
@@ -77,7 +77,7 @@ def test_losses_are_the_same_with_and_without(packed: Path, tiny_model: Path, tm
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(700)
 def test_a_model_that_sees_reference_latents_takes_them_from_a_cache(tmp_path: Path) -> None:
     build_tiny(takes_reference_latents=True).save_pretrained(tmp_path / "model")
     rows = [edit_row(number) for number in range(12)]

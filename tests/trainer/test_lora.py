@@ -91,7 +91,7 @@ def test_wrong_modules_are_refused_before_anything_changes() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_lora_resumes_and_its_two_exports_edit_alike(
     tiny_model: Path, shards: Path, tmp_path: Path, stage: int

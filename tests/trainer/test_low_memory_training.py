@@ -28,7 +28,7 @@ def losses(run: Path) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(700)
 def test_towers_on_call_train_as_towers_that_stay(tiny_model: Path, shards: Path, tmp_path: Path) -> None:
     calls: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -77,7 +77,7 @@ def four_bit_dit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("stage", [0, 2])
 @pytest.mark.usefixtures("four_bit_dit")
 def test_adapters_train_on_a_quantised_dit(tiny_model: Path, shards: Path, tmp_path: Path, stage: int) -> None:

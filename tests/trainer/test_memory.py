@@ -104,7 +104,7 @@ def group() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(700)
 @pytest.mark.usefixtures("group")
 @pytest.mark.parametrize(
     ("zero_stage", "dtype", "accumulation", "checkpointing"),
@@ -124,7 +124,7 @@ def test_the_estimate_is_what_deepspeed_takes(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("zero_stage", [2, 3])
 def test_the_estimate_of_each_of_two_ranks(tmp_path: Path, zero_stage: int) -> None:
     own = {"EDITMILL_RENDEZVOUS": f"file://{tmp_path / 'meet'}", "WORLD_SIZE": "2", "DS_ACCELERATOR": "cpu"}
@@ -135,7 +135,7 @@ def test_the_estimate_of_each_of_two_ranks(tmp_path: Path, zero_stage: int) -> N
         )
         for rank in "01"
     ]
-    outputs = [rank.communicate(timeout=120)[0] for rank in ranks]
+    outputs = [rank.communicate(timeout=400)[0] for rank in ranks]
     estimate = estimated_peak(memory_config(zero_stage), 2)
     for output in outputs:
         assert estimate == pytest.approx(int(output.split()[-1]), rel=0.05)

@@ -16,7 +16,7 @@ from trainer.errors import TrainingStopped
 from trainer.loss.region_loss import error_map
 from trainer.train import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 
 @pytest.mark.parametrize("zero_stage", [0, 2])

@@ -13,7 +13,7 @@ from trainer.train import train
 from unified_model.loading import load_for_inference
 from unified_model.tiny import build_tiny
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 
 def losses(run: Path) -> list[float]:

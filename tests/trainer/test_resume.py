@@ -22,7 +22,7 @@ from trainer.config import TrainConfig
 from trainer.measures.throughput import MEASURED
 from trainer.train import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 
 def log(config: TrainConfig) -> list[dict[str, Any]]:

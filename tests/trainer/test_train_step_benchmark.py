@@ -15,7 +15,7 @@ import torch
 from unified_model.skeleton import Skeleton, release_skeleton
 from unified_model.tiny import build_tiny
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 CALL = ["train_step.py", "--size", "release", "--steps", "1", "--warmup", "1", "--gpu", "H200", "--accumulation", "2"]
 

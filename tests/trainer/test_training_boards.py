@@ -19,7 +19,7 @@ from trainer.reporting.boards import check_boards
 from trainer.reporting.scalars import GROUPS
 from trainer.train import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 
 def told_offline(run: Path) -> list[dict[str, Any]]:

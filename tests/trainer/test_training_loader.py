@@ -58,7 +58,7 @@ def test_workers_and_ranks_do_not_change_what_is_trained_on(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(700)
 def test_worker_processes_keep_the_order(
     tiny_model: Path, shards: Path, processor: EditProcessor, tmp_path: Path
 ) -> None:
@@ -70,7 +70,7 @@ def test_worker_processes_keep_the_order(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(700)
 def test_a_step_of_many_micro_batches_does_not_run_out_of_open_files(
     tiny_model: Path, shards: Path, processor: EditProcessor, tmp_path: Path
 ) -> None:

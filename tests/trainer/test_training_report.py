@@ -96,7 +96,7 @@ def test_a_report_needs_no_validation_and_escapes_what_it_is_given(tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(700)
 def test_a_run_ends_with_a_report_of_itself(tiny_model: Path, tmp_path: Path) -> None:
     rows = [edit_row(number, instruction=f"paint {EVIL} {number}") for number in range(4)]
     folder = pack_rows(tmp_path / "packed", rows)

@@ -17,7 +17,7 @@ from trainer.config import TrainConfig
 from trainer.distributed import RENDEZVOUS
 from trainer.measures.throughput import MEASURED
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 TIMED = (*MEASURED, "seconds")
 
@@ -49,7 +49,7 @@ def run_ranks(folder: Path, runs: list[TrainConfig], world: int) -> None:
         for rank in range(world)
     ]
     try:
-        codes = [rank.wait(timeout=200) for rank in ranks]
+        codes = [rank.wait(timeout=500) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

@@ -22,7 +22,7 @@ from trainer.train import train
 from trainer.validation.averaged import averaged_weights
 from trainer.validation.loss_rows import LOSS_SCHEMA
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 TIMED = (*MEASURED, "seconds")
 
