@@ -113,6 +113,16 @@ def query(rows: RowRanges, select: str, where: Sequence[str], columns: Sequence[
         connection.unregister("batches")
 
 
+def query_table(table: pa.Table, select: str) -> pa.Table:
+    """Run `SELECT select` over a table in memory; rows keep their order."""
+    connection = _connection()
+    connection.register("rows_in_memory", table)
+    try:
+        return connection.sql(f"SELECT {select} FROM rows_in_memory").to_arrow_table()
+    finally:
+        connection.unregister("rows_in_memory")
+
+
 def _sentence(select: str, table: str, conditions: Sequence[str], end: str) -> str:
     return f"SELECT {select} FROM {table} {'WHERE ' if conditions else ''}{' AND '.join(conditions)} {end}"
 

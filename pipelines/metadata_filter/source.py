@@ -26,7 +26,6 @@ from pipelines.metadata_filter.tables import (
     as_records,
     code_sql,
     failing_outcomes,
-    key_sql,
     split_unreadable,
     unreadable_outcomes,
 )
@@ -290,19 +289,17 @@ def _fetch(rows: RowRanges, chain: list[Rule], first: int, where: Sequence[str],
 
 
 def _selected(rows: RowRanges, names: Sequence[str], code: str) -> str:
-    """The columns `names` of an `ImageRecord`, and the key where SQL can make it.
+    """The columns `names` of an `ImageRecord`.
 
     Args:
-        code: comparison with `CODE` that tells the rows that are wanted; others have neither key nor texts, which cost
-            more than reading.
+        code: comparison with `CODE` that tells the rows that are wanted; others have no texts, which cost more than
+            reading.
     """
-    wanted = f'CASE WHEN "{CODE}" {code} THEN'
-    columns = []
-    for name in names:
-        column = rows.columns.sql(rows.columns.names[name])
-        columns.append(f"{f'{wanted} {column} END' if name in TEXTS else column} AS {name_literal(name)}")
-    key = None if rows.through_arrow else key_sql(rows.columns)
-    return ", ".join(columns if key is None else [f"{wanted} {key} END AS key", *columns])
+    columns = {name: rows.columns.sql(rows.columns.names[name]) for name in names}
+    selected = {
+        name: f'CASE WHEN "{CODE}" {code} THEN {sql} END' if name in TEXTS else sql for name, sql in columns.items()
+    }
+    return ", ".join(f"{sql} AS {name_literal(name)}" for name, sql in selected.items())
 
 
 def _unique(source: LaionParquet, table: pa.Table) -> StepResult:

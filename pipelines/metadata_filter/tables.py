@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.metadata_filter.columns import FileColumns, as_record_column, holds_bytes
+from pipelines.metadata_filter.columns import as_record_column
+from pipelines.metadata_filter.engine import query_table
 from pipelines.metadata_filter.number_rules import Rule
 from schemas.keys import image_key
 from schemas.outcomes import OUTCOME, REJECTED
@@ -13,31 +16,7 @@ from schemas.records import IMAGE_RECORD
 
 CODE = "failed rule"
 """Column of a query's result: the place of the first rule that a row fails in the list of rules, or -1."""
-
-
-def key_sql(columns: FileColumns) -> str | None:
-    """`schemas.keys.image_key` in SQL, or None where a text column comes as something else than text."""
-    parts: list[str | None] = []
-    for name in ("url", "caption"):
-        if name not in columns.names:
-            parts.append(None)
-            continue
-        column = columns.names[name]
-        found = columns.types[column]
-        value = found.value_type if pa.types.is_dictionary(found) else found
-        if holds_bytes(found, as_bytes=False) or not (pa.types.is_string(value) or pa.types.is_large_string(value)):
-            return None
-        parts.append(columns.sql(column))
-    hashed = [
-        _part("'image'::BLOB"),
-        *(_part("''::BLOB" if sql is None else f"encode(coalesce({sql}, ''))") for sql in parts),
-    ]
-    return f"left(sha256({' || '.join(hashed)}), 32)"
-
-
-def _part(blob: str) -> str:
-    """A part of what is hashed: its length as eight bytes, the highest first, and itself."""
-    return f"unhex(format('{{:016x}}', octet_length({blob}))) || {blob}"
+_IMAGE = "'image'::BLOB"
 
 
 def code_sql(rules: list[Rule], first: int = 0) -> str:
@@ -47,19 +26,31 @@ def code_sql(rules: list[Rule], first: int = 0) -> str:
 
 
 def as_records(table: pa.Table) -> pa.Table:
-    """Rows with `ImageRecord` columns under a file's types, and perhaps their keys, as `ImageRecord` rows."""
-    columns = {name: as_record_column(name, table[name]) for name in table.column_names if name != "key"}
+    """Rows with `ImageRecord` columns under a file's types as `ImageRecord` rows, with their keys."""
+    columns = {name: as_record_column(name, table[name]) for name in table.column_names}
     return IMAGE_RECORD.conform(pa.table({"key": keys_of(table), **columns}))
 
 
 def keys_of(table: pa.Table) -> pa.ChunkedArray:
     """The key of each row; a row without url has one from its caption alone."""
-    if "key" in table.column_names:
-        return table["key"]
-    captions = _texts(table["caption"]) if "caption" in table.column_names else [None] * table.num_rows
-    urls = _texts(table["url"])
+    texts = {name: table[name] for name in ("url", "caption") if name in table.column_names}
+    if all(pa.types.is_string(column.type) or pa.types.is_large_string(column.type) for column in texts.values()):
+        return query_table(pa.table(texts), f"{_key_sql(list(texts))} AS key")["key"]
+    captions = _decoded(table["caption"]) if "caption" in texts else [None] * table.num_rows
+    urls = _decoded(table["url"])
     keys = [image_key(url or "", caption) for url, caption in zip(urls, captions, strict=True)]
     return pa.chunked_array([pa.array(keys, pa.string())])
+
+
+def _key_sql(names: Sequence[str]) -> str:
+    """`schemas.keys.image_key` in SQL over those of the columns `url` and `caption` that there are."""
+    texts = (f"encode(coalesce({name}, ''))" if name in names else "''::BLOB" for name in ("url", "caption"))
+    return f"left(sha256({' || '.join(_part(blob) for blob in (_IMAGE, *texts))}), 32)"
+
+
+def _part(blob: str) -> str:
+    """A part of what is hashed: its length as eight bytes, the highest first, and itself."""
+    return f"unhex(format('{{:016x}}', octet_length({blob}))) || {blob}"
 
 
 def split_unreadable(table: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -126,7 +117,7 @@ def _is_utf8(value: bytes) -> bool:
     return True
 
 
-def _texts(column: pa.ChunkedArray) -> list[str | None]:
+def _decoded(column: pa.ChunkedArray) -> list[str | None]:
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         return [None if value is None else value.decode(errors="replace") for value in column.to_pylist()]
     texts: list[str | None] = as_record_column("caption", column).to_pylist()
