@@ -74,7 +74,7 @@ def test_worker_processes_keep_the_order(
 def test_a_step_of_many_micro_batches_does_not_run_out_of_open_files(
     tiny_model: Path, shards: Path, processor: EditProcessor, tmp_path: Path
 ) -> None:
-    """Where a process begins with few: each tensor that comes from a worker keeps one open."""
+    """Also where a process may open few: what a worker hands over must not keep a file open for each tensor."""
     config = config_for(tiny_model, shards, tmp_path, batch_size=1, steps=1, data={"workers": 1})
     stream = micro_batches(
         open_data(config, 1), changed(config, gradient_accumulation=40), processor, 0, 0, 1, with_references=True

@@ -3,7 +3,7 @@ rows and columns of the bucket in pixels; p = P / 8, q = Q / 8 latent cells."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,12 @@ from trainer.loss.region_loss import region_weights
 from unified_model.features import EditFeatures
 
 Cells = npt.NDArray[np.bool_]
+Empty = Callable[[tuple[int, ...]], npt.NDArray[np.uint8]]
+"""Gives an array of a shape, uint8 and C-contiguous, of any contents."""
+
+
+def _empty(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    return np.empty(shape, dtype=np.uint8)
 
 
 class Processor(Protocol):
@@ -128,19 +134,23 @@ class BatchMaker:
         self._with_references = with_references
         self._compute = DTYPES[config.engine.dtype]
 
-    def __call__(self, places: Sequence[Place], bucket: Bucket) -> MicroBatch:
-        """The micro-batch of the samples at `places`; out of the cache where it holds all of them."""
+    def __call__(self, places: Sequence[Place], bucket: Bucket, empty: Empty = _empty) -> MicroBatch:
+        """The micro-batch of the samples at `places`; out of the cache where it holds all of them.
+
+        Args:
+            empty: gives memory for pixels.
+        """
         cached = [place.cached for place in places if place.cached is not None]
         if len(cached) == len(places):
             try:
                 return self._from_cache(places, cached, bucket)
             except RowRejected:
                 # What cannot be used of the cache, or of a shard beside it, is told by reading the shard alone.
-                return self._from_shards(places, bucket)
-        return self._from_shards(places, bucket)
+                return self._from_shards(places, bucket, empty)
+        return self._from_shards(places, bucket, empty)
 
-    def _from_shards(self, places: Sequence[Place], bucket: Bucket) -> MicroBatch:
-        target = np.empty((len(places), bucket.height, bucket.width, 3), dtype=np.uint8)
+    def _from_shards(self, places: Sequence[Place], bucket: Bucket, empty: Empty) -> MicroBatch:
+        target = empty((len(places), bucket.height, bucket.width, 3))
         samples, bad = [], {}
         for row, place in enumerate(places):
             try:
@@ -162,8 +172,8 @@ class BatchMaker:
             weights=self._weights(places, cells),
             usable=torch.tensor([row not in bad for row in range(len(places))]),
             bad=list(bad.values()),
-            references=self._references(samples, bucket) if self._with_references else None,
-            reference_rows=self._reference_rows(samples) if self._with_references else None,
+            references=_references(samples, bucket, empty) if self._with_references else None,
+            reference_rows=_reference_rows(samples) if self._with_references else None,
         )
 
     def _from_cache(self, places: Sequence[Place], cached: Sequence[CachedPlace], bucket: Bucket) -> MicroBatch:
@@ -222,13 +232,15 @@ class BatchMaker:
             return None
         return self._processor([one.instruction for one in samples], [one.references for one in samples])
 
-    @staticmethod
-    def _references(samples: Sequence[Sample], bucket: Bucket) -> torch.Tensor:
-        images = [image for sample in samples for image in sample.references]
-        stacked = np.stack(images) if images else np.empty((0, bucket.height, bucket.width, 3), dtype=np.uint8)
-        return torch.from_numpy(stacked).permute(0, 3, 1, 2)
 
-    @staticmethod
-    def _reference_rows(samples: Sequence[Sample]) -> torch.Tensor:
-        rows = [row for row, sample in enumerate(samples) for _ in sample.references]
-        return torch.tensor(rows, dtype=torch.int64)
+def _references(samples: Sequence[Sample], bucket: Bucket, empty: Empty) -> torch.Tensor:
+    images = [image for sample in samples for image in sample.references]
+    stacked = empty((len(images), bucket.height, bucket.width, 3))
+    for row, image in enumerate(images):
+        stacked[row] = image
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2)
+
+
+def _reference_rows(samples: Sequence[Sample]) -> torch.Tensor:
+    rows = [row for row, sample in enumerate(samples) for _ in sample.references]
+    return torch.tensor(rows, dtype=torch.int64)

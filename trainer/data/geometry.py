@@ -55,6 +55,8 @@ def choose_crop(mask: Mask, out_width: int, out_height: int, reduction: int = 1)
     """
     height, width = mask.shape
     columns, rows = _largest(width, height, out_width, out_height, reduction)
+    if (columns, rows) == (width, height):
+        return Crop(width, height, 0, 0, columns, rows, out_width, out_height)
     # Left, top, width and height of the box around the edit; all zero where there is none.
     left, top, wide, high = cv2.boundingRect(mask.view(np.uint8))
     return Crop(
@@ -138,6 +140,8 @@ def latent_cells(mask: Mask, crop: Crop, stride: int = LATENT_STRIDE) -> Mask:
     """
     if crop.out_height % stride or crop.out_width % stride:
         return max_pool(apply_to_mask(mask, crop), stride)
+    if (crop.rows, crop.columns) == (crop.out_height, crop.out_width) and mask.shape == (crop.height, crop.width):
+        return max_pool(mask[crop.top : crop.top + crop.rows, crop.left : crop.left + crop.columns], stride)
     # A cell's pixels lie side by side, and so do the source pixels under them.
     return _any_under(mask, crop, crop.out_height // stride, crop.out_width // stride)
 

@@ -6,21 +6,22 @@ import atexit
 import ctypes
 import multiprocessing
 import os
-import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import resource_tracker
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from trainer.cache.open import TrainingCache
 from trainer.config import TrainConfig
 from trainer.data.batch import BatchMaker, MicroBatch, Place, Processor
 from trainer.data.buckets import Bucket
+from trainer.data.handover import Packer, Parcel, unpacked
 from trainer.data.order import step_positions
 from trainer.data.training_data import TrainingData
 from trainer.signals import SIGNALS
@@ -29,8 +30,6 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt (malloc.h)."""
 _KEPT = 1 << 30
 """Bytes of free memory that a worker may keep."""
-_FILES = 10_240
-"""Files that may be open where the system sets no bound: macOS allows no more."""
 PREFETCH = 4
 """Micro-batches that each worker prepares ahead."""
 
@@ -62,13 +61,13 @@ def micro_batches(
         cache: what of the samples is cached.
     """
     orders = _orders(data, config, first_step, rank, ranks, cache)
-    maker = _Maker(BatchMaker(config, processor, with_references))
+    maker = BatchMaker(config, processor, with_references)
     if not config.data.workers:
-        yield from (maker[order] for order in orders)
+        yield from (maker(order.places, order.bucket) for order in orders)
         return
-    _raise_file_limit()
+    counts = torch.zeros(config.data.workers, dtype=torch.int64).share_memory_()
     loader = DataLoader(
-        maker,
+        _Maker(maker, counts),
         batch_size=None,
         sampler=orders,
         num_workers=config.data.workers,
@@ -81,19 +80,25 @@ def micro_batches(
         resource_tracker.ensure_running()
     # Again: that let SIGTERM through.
     with _requests_held():
-        batches = iter(loader)
-    yield from batches
+        parcels = iter(loader)
+    yield from unpacked(parcels, counts)
 
 
-class _Maker(Dataset[MicroBatch]):
+class _Maker(Dataset[Parcel]):
     """A data set whose index says itself what to make: the loader's workers each make whole micro-batches, and the
     loader keeps their order."""
 
-    def __init__(self, maker: BatchMaker) -> None:
-        self._maker = maker
+    def __init__(self, maker: BatchMaker, counts: torch.Tensor) -> None:
+        self._maker, self._counts = maker, counts
 
-    def __getitem__(self, order: _Order) -> MicroBatch:
-        return self._maker(order.places, order.bucket)
+    @cached_property
+    def _packer(self) -> Packer:
+        worker = get_worker_info()
+        # One more than wait is copied out while the next is made.
+        return Packer(worker.id if worker else 0, PREFETCH + 2, self._counts)
+
+    def __getitem__(self, order: _Order) -> Parcel:
+        return self._packer.pack(self._maker(order.places, order.bucket, self._packer.empty))
 
 
 def _orders(
@@ -116,15 +121,6 @@ def _orders(
                 for position, one in zip(positions, samples, strict=True)
             ]
             yield _Order(places, bucket)
-
-
-def _raise_file_limit() -> None:
-    """Each tensor that a worker hands over keeps a file open for as long as it lives, a dozen a micro-batch. The steps
-    at work and to come may hold more than the thousand that many systems let a process begin with."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else hard
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextmanager
