@@ -1,14 +1,19 @@
-"""Controls that a config holds: arms that must not differ, and arms that must. Pure."""
+"""Controls that a config holds: arms that must not differ, and arms that must. Pure.
+
+They are named before the run and say what it can see, not which arm is best, and so they are corrected for each other
+and not for all pairs of arms.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
+from jobs.ablation.analysis import Metric
 from jobs.ablation.config import ArmConfig
-from trainer.ablation.statistics import Comparison
+from trainer.ablation.statistics import Comparison, corrected
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,13 @@ def controls(arms: Mapping[str, ArmConfig]) -> list[Control]:
         else:
             found.append(Control("effect", *((second, first) if _is_shuffled(one) else (first, second))))
     return found
+
+
+def judged(arms: Mapping[str, ArmConfig], metrics: Sequence[Metric]) -> list[tuple[Control, Metric, Comparison]]:
+    """Every control by every metric, with p-values corrected (Holm) for all of these together."""
+    pairs = [(control, metric) for control in controls(arms) for metric in metrics]
+    found = corrected([metric.comparison(control.first, control.second) for control, metric in pairs])
+    return [(*pair, comparison) for pair, comparison in zip(pairs, found, strict=True)]
 
 
 def _placed(arm: ArmConfig) -> ArmConfig:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from jobs.ablation.analysis import Analysis, Metric
 from jobs.ablation.config import AblationConfig
-from jobs.ablation.controls import controls
+from jobs.ablation.controls import judged
 from jobs.ablation.curves import learning_curves, mean_of_log, weighting_curves
 from jobs.ablation.mask_quality import Agreement
 from jobs.ablation.pictures import edit_grid
@@ -86,15 +86,14 @@ def _against_uniform(metric: Metric) -> list[Section]:
 
 def _controls(config: AblationConfig, analysis: Analysis) -> list[Section]:
     rows = []
-    for control in controls(config.all_arms()):
-        for metric in analysis.primary:
-            found = metric.comparison(control.first, control.second)
-            must = "must not differ" if control.kind == "null" else "must differ"
-            came = "differs" if found.significant else "does not differ"
-            stands = f"{found.difference.mean:+.4f} ({found.difference.low:+.4f} to {found.difference.high:+.4f})"
-            rows.append([control.first, control.second, must, metric.name, stands, f"{found.adjusted_p:.2g}", came])
+    for control, metric, found in judged(config.all_arms(), analysis.primary):
+        must = "must not differ" if control.kind == "null" else "must differ"
+        came = "differs" if found.significant else "does not differ"
+        stands = f"{found.difference.mean:+.4f} ({found.difference.low:+.4f} to {found.difference.high:+.4f})"
+        rows.append([control.first, control.second, must, metric.name, stands, f"{found.adjusted_p:.2g}", came])
     columns = ["first", "second", "planted", "metric", "first - second", "p, corrected", "found"]
-    return [Table(columns, rows, title="Controls")] if rows else []
+    caption = "Named before the run, and corrected for each other alone: they say what this run can see."
+    return [Table(columns, rows, caption=caption, title="Controls")] if rows else []
 
 
 def _mask_quality(agreement: Mapping[str, Agreement]) -> list[Section]:

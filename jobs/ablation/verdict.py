@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jobs.ablation.analysis import Analysis, Metric
 from jobs.ablation.config import AblationConfig
-from jobs.ablation.controls import controls
+from jobs.ablation.controls import judged
 
 FOCUS = "logarithmic"
 """The arm whose choice is in question (Lin et al., arXiv:2506.03147)."""
@@ -25,11 +25,10 @@ def verdict(config: AblationConfig, analysis: Analysis) -> str:
 
 def _of_controls(config: AblationConfig, analysis: Analysis) -> str:
     """Of the first metric that decides."""
-    if not analysis.primary:
-        return ""
     sentences = []
-    for control in controls(config.all_arms()):
-        found = analysis.primary[0].comparison(control.first, control.second)
+    for control, metric, found in judged(config.all_arms(), analysis.primary):
+        if metric is not analysis.primary[0]:
+            continue
         stands = f"({found.difference.mean:+.4f}, p = {found.adjusted_p:.2g})"
         pair = f"{control.first} and {control.second}"
         if control.kind == "null":

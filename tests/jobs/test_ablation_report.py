@@ -11,7 +11,7 @@ import pytest
 
 from jobs.ablation.analysis import analyse
 from jobs.ablation.config import AblationConfig
-from jobs.ablation.controls import Control, controls
+from jobs.ablation.controls import Control, controls, judged
 from jobs.ablation.mask_quality import Agreement
 from jobs.ablation.results import Results
 from jobs.ablation.tables import against, tables
@@ -89,8 +89,8 @@ def test_a_planted_effect_is_detected_and_a_planted_null_is_not() -> None:
     analysis = analyse(ablation, results())
     loss = analysis.primary[0]
     assert loss.items == 12 and loss.arms["uniform"].mean > loss.arms["logarithmic"].mean
-    for control in controls(ablation.all_arms()):
-        assert control.held(loss.comparison(control.first, control.second)), control
+    for control, metric, found in judged(ablation.all_arms(), analysis.primary):
+        assert metric is not loss or control.held(found), control
     effect = loss.comparison("linear_shuffled", "linear")
     assert effect.significant and effect.difference.mean == pytest.approx(0.30, abs=0.03)
     assert loss.comparison("linear", "linear_shuffled").difference.low == -effect.difference.high
@@ -99,6 +99,18 @@ def test_a_planted_effect_is_detected_and_a_planted_null_is_not() -> None:
     said = verdict(ablation, analysis)
     assert "is better than uniform and linear_shuffled" in said and "cannot be told from again" in said
     assert "one arm under two names, and do not differ" in said and "in random places, and differ" in said
+
+
+def test_controls_are_corrected_for_each_other_and_not_for_all_arms() -> None:
+    ablation = config()
+    primary = analyse(ablation, results()).primary
+    found = judged(ablation.all_arms(), primary)
+    assert len(found) == 2 * len(primary) < sum(len(metric.comparisons) for metric in primary)
+    for control, metric, comparison in found:
+        alone = metric.comparison(control.first, control.second)
+        assert comparison.difference == alone.difference
+        assert comparison.difference.p_value <= comparison.adjusted_p <= alone.adjusted_p
+        assert comparison.adjusted_p <= len(found) * comparison.difference.p_value
 
 
 def test_a_control_that_fails_is_said_out_loud() -> None:
