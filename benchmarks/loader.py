@@ -254,7 +254,7 @@ def ways(
 
 
 def main() -> None:
-    """Print one table."""
+    """Print a table for each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=384, help="samples loaded in a turn")
     parser.add_argument("--distinct", type=int, default=96, help="different samples among them")
@@ -264,7 +264,8 @@ def main() -> None:
     parser.add_argument("--processor", action=argparse.BooleanOptionalAction, default=True, help="time it as well")
     parser.add_argument("--streaming-python", type=Path, help="interpreter of an environment that has Streaming")
     options = parser.parse_args()
-    table = Table("case", "way", "samples/s", "of the floor", "CPU ms a sample", "of the floor")
+    console = Console(width=100)
+    console.print(f"{options.workers} workers, micro-batches of {BATCH}, best of {options.repeats} turns each")
     with TemporaryDirectory() as folder:
         python = streaming_python(options.streaming_python, Path(folder))
         for case in (case for case in CASES if case.name in options.cases):
@@ -281,15 +282,12 @@ def main() -> None:
             rates = {name: max(turn.samples_per_second for turn in of) for name, of in turns.items()}
             costs = {name: min(turn.cpu_ms for turn in of) for name, of in turns.items()}
             bare = next(iter(rates))
+            table = Table(case.name, "samples/s", "of the floor", "CPU ms a sample", "of the floor")
             for name in rates:
                 speed, cost = rates[name] / rates[bare], costs[bare] / costs[name]
                 cells = (f"{rates[name]:,.1f}", f"{speed:.2f}", f"{costs[name]:.2f}", f"{cost:.2f}")
-                table.add_row(case.name if name == bare else "", name, *cells)
-            table.add_section()
-            print(f"{case.name}: editmill {rates['editmill'] / rates[bare]:.2f} of the floor", file=sys.stderr)
-    console = Console(width=100)
-    console.print(table)
-    console.print(f"{options.workers} workers, micro-batches of {BATCH}, best of {options.repeats} turns each.")
+                table.add_row(name, *cells)
+            console.print(table)
 
 
 if __name__ == "__main__":
