@@ -96,7 +96,7 @@ class Packer:
             arena = self._arena
         for tensor, place in zip(pickler.tensors, places, strict=True):
             if is_new or self._offset(tensor) is None:
-                _view(arena, place).copy_(tensor)
+                _seen(arena[place.start : place.stop], place).copy_(tensor)
         self._arenas[self._slot] = arena
         parcel = Parcel(
             self._worker, self._number, self._slot, arena if is_new else None, stream.getvalue(), tuple(places)
@@ -141,7 +141,7 @@ def unpacked(parcels: Iterable[Parcel], counts: torch.Tensor) -> Iterator[Any]:
     for parcel in parcels:
         name = parcel.worker, parcel.slot
         arena = arenas[name] = arenas[name] if parcel.arena is None else parcel.arena
-        tensors = [_view(arena, place).clone() for place in parcel.tensors]
+        tensors = [_seen(_copied(arena[place.start : place.stop]), place) for place in parcel.tensors]
         value = _Unpickler(io.BytesIO(parcel.rest), tensors).load()
         counts[parcel.worker] = parcel.number + 1
         yield value
@@ -189,5 +189,13 @@ def _aligned(position: int) -> int:
     return -(-position // _ALIGNED) * _ALIGNED
 
 
-def _view(arena: torch.Tensor, place: _Placed) -> torch.Tensor:
-    return arena[place.start : place.stop].view(place.dtype).as_strided(place.shape, place.strides)
+def _copied(data: torch.Tensor) -> torch.Tensor:
+    copy = torch.empty_like(data)
+    # NumPy copies with one thread: torch's others would take turns with the loader's workers.
+    copy.numpy()[:] = data.numpy()
+    return copy
+
+
+def _seen(data: torch.Tensor, place: _Placed) -> torch.Tensor:
+    """The bytes of a tensor as that tensor."""
+    return data.view(place.dtype).as_strided(place.shape, place.strides)

@@ -28,8 +28,8 @@ from trainer.signals import SIGNALS
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt (malloc.h)."""
-_KEPT = 1 << 30
-"""Bytes of free memory that a worker may keep."""
+_KEPT = 1 << 28
+"""Bytes of free memory that a process may keep."""
 PREFETCH = 4
 """Micro-batches that each worker prepares ahead."""
 
@@ -65,6 +65,7 @@ def micro_batches(
     if not config.data.workers:
         yield from (maker(order.places, order.bucket) for order in orders)
         return
+    _keep_freed_memory()
     counts = torch.zeros(config.data.workers, dtype=torch.int64).share_memory_()
     loader = DataLoader(
         _Maker(maker, counts),
@@ -146,8 +147,12 @@ def _prepare_worker(worker: int) -> None:
     # Workers are as many as cores: threads of their own would only take turns with each other.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    # The C library hands large blocks back as soon as they are free, and the system clears each page anew: a tenth of
-    # the time that small pictures take. Other C libraries have no such call.
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """The C library hands large blocks back as soon as they are free, and the system clears each page anew when it is
+    touched: on a virtual machine that takes as long as decoding. Other C libraries have no such call."""
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
         set_option(_M_MMAP_THRESHOLD, _KEPT)
