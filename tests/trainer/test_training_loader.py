@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import resource
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -85,6 +87,33 @@ def test_a_step_of_many_micro_batches_does_not_run_out_of_open_files(
         assert len(list(stream)) == 40
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+BREAKS_OFF = """
+import sys
+from schemas.config import parse_config
+from trainer.config import TrainConfig
+from trainer.data.loader import micro_batches
+from trainer.data.training_data import open_data
+
+if __name__ == "__main__":
+    data = {"shards": [sys.argv[1]], "resolution": 64, "workers": 2}
+    values = {"model": "none", "output": "none", "data": data, "steps": 1000, "batch_size": 2}
+    config = parse_config(TrainConfig, values, "test")
+    stream = micro_batches(open_data(config, 1), config, None, 0, 0, 1)
+    next(stream)
+    raise MemoryError("as a full GPU would")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+def test_a_run_that_breaks_off_ends_and_takes_its_workers_along(shards: Path, tmp_path: Path) -> None:
+    script = tmp_path / "breaks_off.py"
+    script.write_text(BREAKS_OFF)
+    done = subprocess.run([sys.executable, script, shards], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("MemoryError: as a full GPU would")
 
 
 def test_statuses_are_filtered_and_counted(tiny_model: Path, tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import resource_tracker
+from typing import Any
 
 import cv2
 import torch
@@ -82,7 +84,17 @@ def micro_batches(
     # Again: that let SIGTERM through.
     with _requests_held():
         parcels = iter(loader)
+    # A run that breaks off with a traceback keeps this iterator to its end. What multiprocessing then sends to the
+    # workers would be the first request to stop, which they pass over, and it would wait for them for ever.
+    atexit.register(_shut_down, weakref.ref(parcels))
     yield from unpacked(parcels, counts)
+
+
+def _shut_down(parcels: weakref.ref[Any]) -> None:
+    """As when the iterator is deleted; nothing where it has been."""
+    found = parcels()
+    if found is not None:
+        found._shutdown_workers()
 
 
 class _Maker(Dataset[Parcel]):
