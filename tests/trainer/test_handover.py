@@ -93,6 +93,27 @@ def test_what_waits_longer_than_there_are_arenas_is_not_written_over(waiting: in
     assert all(alike(held, some_tensors(number)) for number, held in enumerate(found))
 
 
+@pytest.mark.parametrize("arenas", [1, 2])
+def test_what_is_made_in_the_arena_arrives_also_where_the_rest_does_not_fit_behind_it(arenas: int) -> None:
+    counts = torch.zeros(1, dtype=torch.int64)
+    packer = Packer(0, arenas, counts)
+    rests = [100, 100, 100, 3_000_000, 50, 2_000_000, 6_000_000]
+
+    def parcels() -> Iterator[Parcel]:
+        for number, rest in enumerate(rests):
+            made = [packer.empty((300_000 + 7 * part,)) for part in range(2)]
+            for part, one in enumerate(made):
+                one[:] = 10 * number + part
+            first = torch.full((rest,), number, dtype=torch.float32)
+            yield packer.pack({"first": first, "made": [torch.from_numpy(one) for one in made], "last": first + 1})
+
+    for number, (held, rest) in enumerate(zip(unpacked(parcels(), counts), rests, strict=True)):
+        assert torch.equal(held["first"], torch.full((rest,), float(number)))
+        assert torch.equal(held["last"], torch.full((rest,), number + 1.0))
+        for part, one in enumerate(held["made"]):
+            assert torch.equal(one, torch.full((300_000 + 7 * part,), 10 * number + part, dtype=torch.uint8))
+
+
 def test_a_larger_batch_gets_a_larger_arena() -> None:
     counts = torch.zeros(1, dtype=torch.int64)
     packer = Packer(0, 1, counts)

@@ -73,7 +73,8 @@ class Packer:
         self._number = self._filled = 0
 
     def empty(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-        """An array for the next parcel's pixels, where there is room in its arena, so that they need not be copied."""
+        """A C-contiguous uint8 array of any contents for the next parcel; in its arena where there is room, so that it
+        need not be copied."""
         start = _aligned(self._filled)
         size = math.prod(shape)
         if not self._is_free() or start + size > self._arena.numel():
@@ -86,10 +87,10 @@ class Packer:
         stream = io.BytesIO()
         pickler = _Pickler(stream)
         pickler.dump(value)
-        places = self._places(pickler.tensors, self._filled)
+        places = self._places(pickler.tensors, in_place=True)
         is_new = not self._is_free() or _end(places) > self._arena.numel()
         if is_new:
-            places = self._places(pickler.tensors, 0)
+            places = self._places(pickler.tensors, in_place=False)
             size = -(-max(1, _end(places)) // _ROUNDED) * _ROUNDED
             arena = torch.empty(size, dtype=torch.uint8).share_memory_()
         else:
@@ -121,11 +122,11 @@ class Packer:
         offset = tensor.data_ptr() - self._arena.data_ptr()
         return offset if 0 <= offset < self._filled else None
 
-    def _places(self, tensors: Iterable[torch.Tensor], end: int) -> list[_Placed]:
-        """Where the tensors are to lie: behind `end`, and those that `empty` gave where they are, unless it is 0."""
-        places = []
+    def _places(self, tensors: Iterable[torch.Tensor], in_place: bool) -> list[_Placed]:
+        """Where the tensors are to lie: those that `empty` gave where they are, where `in_place`, and others behind."""
+        places, end = [], self._filled if in_place else 0
         for tensor in tensors:
-            offset = self._offset(tensor) if end else None
+            offset = self._offset(tensor) if in_place else None
             places.append(_placed(tensor, _aligned(end) if offset is None else offset))
             end = max(end, places[-1].stop)
         return places
