@@ -17,7 +17,7 @@ from pipelines.source import Partition, Source
 from pipelines.sources.pair_rows import DECLARED_MASK, PairRows, make_pair
 from pipelines.step import StepResult
 from pipelines.synthesis.degradations import DEGRADATIONS
-from pipelines.synthesis.lessons import make_lesson
+from pipelines.synthesis.lessons import AREA_BINS, make_lesson
 from pipelines.synthesis.photographs import load_photographs
 from pipelines.synthesis.regions import Pixels
 from schemas.config import Config
@@ -33,7 +33,7 @@ class LessonsConfig(Config):
     """Which photographs, and how many pairs of what kind are made of them."""
 
     count: int = Field(ge=1)
-    """Pairs to make. Kinds of edit and bins of edited area take turns."""
+    """Pairs to make. Kinds of edit take turns, and so do `area_bins`."""
     side: int = Field(default=128, ge=32, le=2048)
     """Side of the square images in pixels."""
     seed: int = Field(default=0, ge=0)
@@ -45,8 +45,19 @@ class LessonsConfig(Config):
     degradation: str = "none"
     """What the pair goes through besides the edit, a key of `pipelines.synthesis.degradations.DEGRADATIONS`: with
     `none`, reference and target are equal outside the edit."""
+    area_bins: tuple[str, ...] = Field(default=tuple(AREA_BINS), min_length=1)
+    """Bins of edited area in the order of their turns, of under_1, 1_to_5, 5_to_20, over_20 (per cent of the image) and
+    global. One that stands twice has two turns a round."""
     rows_per_partition: int = Field(default=256, ge=1)
     """Pairs of a partition."""
+
+    @field_validator("area_bins")
+    @classmethod
+    def _known_bins(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(names) - set(AREA_BINS))
+        if unknown:
+            raise ValueError(f"'{unknown[0]}' is none of {', '.join(AREA_BINS)}")
+        return names
 
     @field_validator("degradation")
     @classmethod
@@ -97,7 +108,7 @@ class Lessons(Source[LessonsConfig]):
         degrade = DEGRADATIONS[config.degradation]
         photographs = list(self._photographs.values())
         for number in range(partition.start, partition.stop):
-            lesson = make_lesson(photographs, config.side, number, config.seed)
+            lesson = make_lesson(photographs, config.side, number, config.seed, config.area_bins)
             random = np.random.default_rng([config.seed, number, 1])
             reference, target = degrade(lesson.reference, lesson.target, random)
             pair = make_pair(

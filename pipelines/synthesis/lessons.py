@@ -2,7 +2,7 @@
 
 Every lesson is a crop of a photograph with two plain shapes laid on it, and an edit of one of them, or of the whole
 picture. Only the instruction tells which shape, and what is to happen to it. The changed region is known to the pixel,
-and its share of the image is drawn evenly over the bins of edited area that an evaluation reports.
+and its share of the image is drawn from the bins of edited area that an evaluation reports: evenly, or as is asked.
 
 Shape legend: S side of the square image in pixels.
 """
@@ -80,27 +80,33 @@ class _Shape:
     """Where it lies and how large it is: "tiny circle at the top left"."""
 
 
-def make_lesson(photographs: Sequence[Pixels], side: int, number: int, seed: int) -> Lesson:
+def make_lesson(
+    photographs: Sequence[Pixels], side: int, number: int, seed: int, area_bins: Sequence[str] = tuple(AREA_BINS)
+) -> Lesson:
     """Lesson `number` of a series; the same arguments give the same lesson, whatever was made before.
 
-    Bins and kinds take turns, so that any long enough run of numbers holds all of them evenly.
+    Bins and kinds take turns, so that any long enough run of numbers holds all kinds evenly, and bins as `area_bins`.
 
     Args:
         photographs: (H, W, 3) uint8 each, at least one.
         side: S, at least 32.
+        area_bins: keys of `AREA_BINS` in the order of their turns; one that stands twice has two turns a round.
 
     Raises:
-        ValueError: there is no photograph, or the side is too small.
+        ValueError: there is no photograph or no bin, or the side is too small.
     """
-    if not photographs or side < 32:
-        raise ValueError(f"lessons need a photograph and a side of at least 32; {len(photographs)} and {side} given")
+    if not photographs or not area_bins or side < 32:
+        raise ValueError(
+            f"lessons need a photograph, a bin and a side of at least 32; {len(photographs)}, {len(area_bins)} and "
+            f"{side} given"
+        )
     random = np.random.default_rng([seed, number])
-    area_bin = list(AREA_BINS)[number % len(AREA_BINS)]
+    area_bin = area_bins[number % len(area_bins)]
     ground = _crop(photographs[int(random.integers(len(photographs)))], side, random)
     if area_bin == "global":
         return _whole(ground, random)
     kinds = KINDS[:-1]
-    kind = kinds[number // len(AREA_BINS) % len(kinds)]
+    kind = kinds[number // len(area_bins) % len(kinds)]
     shape, other = _two_shapes(side, area_bin, random)
     with_other = _painted(ground, other, PAINTS[other.paint])
     reference = target = _painted(with_other, shape, PAINTS[shape.paint])

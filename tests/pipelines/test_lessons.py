@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from pipelines.masks.declared import DeclaredMasks, DeclaredMasksConfig
 from pipelines.sources.lessons import Lessons, LessonsConfig
@@ -42,6 +43,23 @@ def test_bins_and_kinds_are_spread_evenly():
     lower = {"under_1": 0.0, "1_to_5": 0.01, "5_to_20": 0.05, "over_20": 0.2, "global": 1.0}
     for lesson in lessons:
         assert lower[lesson.area_bin] <= lesson.mask.mean() <= upper[lesson.area_bin]
+
+
+def test_bins_take_the_turns_they_are_given_and_every_kind_falls_to_each(tmp_path: Path):
+    turns = ("under_1", "1_to_5", "under_1", "global")
+    lessons = [make_lesson(PHOTOGRAPHS, 64, number, 0, turns) for number in range(80)]
+    assert Counter(lesson.area_bin for lesson in lessons) == {"under_1": 40, "1_to_5": 20, "global": 20}
+    for place in (0, 1, 2):
+        assert set(Counter(lesson.kind for lesson in lessons[place::4]).values()) == {4}
+    for number, pixels in enumerate(PHOTOGRAPHS):
+        Image.fromarray(pixels).save(tmp_path / f"photo{number}.png")
+    source = Lessons(LessonsConfig(count=8, side=64, folder=str(tmp_path), area_bins=turns))
+    table = source.read(source.partitions()[0]).kept
+    assert [row["bytes"] for row in table[DECLARED_MASK.name].to_pylist()] == [encode_mask(x.mask) for x in lessons[:8]]
+    with pytest.raises(ValidationError, match="'1_to_6' is none of under_1"):
+        LessonsConfig(count=1, area_bins=("under_1", "1_to_6"))
+    with pytest.raises(ValueError, match="a bin"):
+        make_lesson(PHOTOGRAPHS, 64, 0, 0, ())
 
 
 def test_only_the_instruction_tells_what_to_do():
