@@ -36,8 +36,10 @@ HEAD = 32
 _POOLED_WIDTH = 32
 _LATENT_CHANNELS = 16
 _SIGLIP_WIDTH = 32
-_VLM_SIDE = 56
-"""References as the VLM sees them: four tokens, since they reach the denoiser by another way."""
+_VLM_SIDE = 28
+"""References as the VLM sees them: one token, since they reach the denoiser by another way."""
+_PROMPT_VERSION = 2
+"""Without a system turn, which would be a third of the tokens and say nothing."""
 _SIGLIP_SIDE = 64
 
 
@@ -92,6 +94,7 @@ def build_learner(config: LearnerConfig, pictures: Sequence[np.ndarray], words: 
             Qwen2VLImageProcessorPil(size={"shortest_edge": _VLM_SIDE**2, "longest_edge": _VLM_SIDE**2}), tokenizer
         ),
         SiglipImageProcessorPil(size={"height": _SIGLIP_SIDE, "width": _SIGLIP_SIDE}),
+        prompt_version=_PROMPT_VERSION,
     )
     return UnifiedEditModel(
         QwenSiglipTower(vlm, siglip),
