@@ -77,7 +77,7 @@ def _against_uniform(metric: Metric) -> list[Section]:
     lines = {arm: (one.mean, one.low, one.high) for arm, one in differences.items()}
     return [
         Intervals(
-            {"": lines}, f"{metric.name}: difference from {PLAIN}", title=f"Against {PLAIN}: {metric.name}",
+            {"": lines}, f"difference from {PLAIN}", title=f"Against {PLAIN}: {metric.name}",
             caption=f"Paired differences, arm minus {PLAIN}; an interval is not corrected for the number of arms, the "
             "table of differences is.",
         )
