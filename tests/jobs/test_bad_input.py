@@ -359,6 +359,7 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_so_and_goes_on(tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "pairs", 30, side=400)
     config = write_config(tmp_path / "broken.yaml", pairs)

@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from pair_files import command, editmill, environment, write_config, write_pairs
 from rich.console import Console
 
@@ -35,6 +36,7 @@ def test_a_finished_run_has_the_counts_of_its_manifest(tmp_path: Path) -> None:
     assert "unchanged" in shown.stdout
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_stopped_and_its_next_start_counts_what_was_found(tmp_path: Path) -> None:
     config = write_config(tmp_path / "broken.yaml", write_pairs(tmp_path / "pairs", count=32, side=512))
     process = subprocess.Popen(command("run", str(config)), env=environment(), stderr=subprocess.DEVNULL)

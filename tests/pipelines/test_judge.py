@@ -214,6 +214,7 @@ def test_bounds_and_prompts_are_checked_before_any_row(tmp_path: Path) -> None:
         judge("http://one/v1", prompt=str(tmp_path / "none.v1.yaml"))
 
 
+@pytest.mark.slow
 def test_a_real_model_in_this_process_looks_at_every_image_and_its_noise_is_no_score(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -231,6 +231,7 @@ def test_a_large_pair_gets_the_mask_of_the_small_one_at_its_own_size(height, wid
     assert pooled_iou(result.mask, truth) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(8, 131072), (131072, 8), (16, 200000), (100, 20000), (8, 8)])
 def test_a_strip_of_any_length_gets_a_verdict(height, width):
     reference = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)

@@ -66,6 +66,7 @@ def test_the_dit_forward_and_backward_whatever_is_frozen(name: str, every: int) 
     assert (work.recompute > 0) == (every > 0 and name not in nothing)
 
 
+@pytest.mark.slow
 def test_the_dit_at_release_size() -> None:
     with torch.device("meta"):
         transformer = FluxTransformer2DModel(guidance_embeds=True)

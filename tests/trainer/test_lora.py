@@ -51,6 +51,7 @@ def same_edit(ours: np.ndarray, theirs: np.ndarray) -> bool:
     return int(np.abs(ours.astype(int) - theirs).max()) <= 1
 
 
+@pytest.mark.slow
 def test_adapters_on_the_linear_layers_of_edit_at_release_size() -> None:
     with torch.device("meta"):
         conditioner = MlpConditioner.fresh(Widths(3584, 1152, 4096, 768))
@@ -164,6 +165,7 @@ def test_the_adapter_is_read_by_peft_and_by_diffusers(tiny_model: Path, adapter:
     )
 
 
+@pytest.mark.slow
 def test_an_adapter_folder_edits_as_the_merged_one(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
     merged = edited(adapter.with_name("merged"))
     assert same_edit(edited(adapter), merged)
