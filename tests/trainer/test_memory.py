@@ -67,6 +67,7 @@ def saved_by_block(core: EditCore, context: int) -> dict[str, int]:
     return saved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("stage", ["align", "edit", "full"])
 def test_activations_of_a_block_are_what_a_cpu_saves(
