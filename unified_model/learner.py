@@ -39,7 +39,7 @@ _SIGLIP_WIDTH = 32
 _VLM_SIDE = 28
 """References as the VLM sees them: one token, since they reach the denoiser by another way."""
 _PROMPT_VERSION = 2
-"""Without a system turn, which would be a third of the tokens and say nothing."""
+"""Without a system turn: tokens that would be the same in every row."""
 _SIGLIP_SIDE = 64
 
 

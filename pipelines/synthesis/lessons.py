@@ -94,6 +94,7 @@ def make_lesson(
 
     Raises:
         ValueError: there is no photograph or no bin, or the side is too small.
+        KeyError: a bin that there is not.
     """
     if not photographs or not area_bins or side < 32:
         raise ValueError(

@@ -96,7 +96,7 @@ def by_all_with_all(points: Points, rows: int, radius: int) -> list[int]:
     return verdicts
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(0, MAX_RADIUS), st.integers(1, 3), st.integers(1, 3), st.booleans())
 def test_no_neighbour_is_missed_at_any_radius(seed: int, radius: int, images: int, width: int, one_group: bool) -> None:
     draw = np.random.default_rng(seed)
@@ -238,7 +238,7 @@ def test_flat_images_are_compared_by_content_and_never_by_chance() -> None:
     assert verdicts(deduplicate(others, match="any_image")) == {}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["edit", "pair", "target", "any_image"]))
 def test_order_and_cuts_change_nothing_and_no_row_vanishes(seed: int, match: str) -> None:
     draw = np.random.default_rng(seed)

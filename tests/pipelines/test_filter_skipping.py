@@ -58,7 +58,7 @@ def sorted_table(seed: int, count: int = 90) -> pa.Table:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 1000),
     missing=st.sampled_from(["reject", "keep"]),

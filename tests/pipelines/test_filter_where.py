@@ -166,7 +166,7 @@ def truth_of(node: Node, row: tuple) -> bool | None:
     return signs.get(node.kind, left != right)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=expressions)
 def test_any_expression_keeps_what_three_valued_logic_keeps(file: str, where: str) -> None:
     tree = parse_where(where)

@@ -60,6 +60,8 @@ def test_bins_take_the_turns_they_are_given_and_every_kind_falls_to_each(tmp_pat
         LessonsConfig(count=1, area_bins=("under_1", "1_to_6"))
     with pytest.raises(ValueError, match="a bin"):
         make_lesson(PHOTOGRAPHS, 64, 0, 0, ())
+    with pytest.raises(KeyError, match="1_to_6"):
+        make_lesson(PHOTOGRAPHS, 64, 0, 0, ("1_to_6",))
 
 
 def test_only_the_instruction_tells_what_to_do():

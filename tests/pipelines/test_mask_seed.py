@@ -75,7 +75,7 @@ def test_several_references_are_intersected():
     assert not result.mask[:, :40].any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 1.0), st.integers(1, 30))
 def test_components_agree_with_one_by_one(seed, density, min_area):
     mask = np.random.default_rng(seed).random((24, 31)) < density * 0.5

@@ -119,7 +119,7 @@ BOUNDS = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(bounds=BOUNDS, seed=st.integers(0, 2**32 - 1), spelling=st.randoms(use_true_random=False))
 def test_kept_is_what_a_plain_filter_keeps_and_nothing_vanishes(tmp_path, bounds, seed, spelling) -> None:
     frame = random_table(seed, rows=120)

@@ -116,7 +116,7 @@ def test_the_jpeg_is_one():
     assert np.abs(decode_image(encoded).astype(int) - 77).max() <= 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**16), st.floats(0.0, 12.0))
 def test_a_feathered_region_holds_its_region_and_ends(seed, width):
     region = blob((60, 90), (0.5, 0.5), (0.2, 0.25), np.random.default_rng(seed))

@@ -274,7 +274,7 @@ def test_malformed_real_files_end_in_a_rejection_or_an_image():
                 assert rejection.reason in REASONS
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40))))
 def test_masks_survive_the_round_trip(mask):
     data = encode_mask(mask)

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from schemas.masks import edited_fraction, max_pool
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 9), st.data())
 def test_max_pool_is_the_naive_loop(stride, data):
     mask = data.draw(arrays(np.bool_, st.tuples(st.integers(stride, 40), st.integers(stride, 40))))

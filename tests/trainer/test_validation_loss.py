@@ -33,7 +33,7 @@ def band_by_hand(cells: torch.Tensor) -> torch.Tensor:
     return band
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31))
 def test_the_border_is_every_cell_with_a_neighbour_on_the_other_side(seed: int) -> None:
     cells = random_cells(seed)
@@ -48,7 +48,7 @@ def test_a_whole_or_an_empty_edit_has_no_border_and_the_image_edge_is_none() -> 
     assert border_band(half)[0, 0, 0].tolist() == [False, False, True, True, False, False]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31))
 def test_inside_and_outside_make_up_all_and_counts_are_of_cells(seed: int) -> None:
     cells = random_cells(seed)

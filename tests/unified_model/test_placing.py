@@ -14,7 +14,7 @@ COUNTS = st.lists(st.integers(0, 3), min_size=1, max_size=5)
 
 
 @given(counts=COUNTS.filter(any), height=st.sampled_from([2, 4]), width=st.sampled_from([2, 6]))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_reference_has_a_slot_of_its_row(counts: list[int], height: int, width: int) -> None:
     rows = torch.tensor([row for row, count in enumerate(counts) for _ in range(count)])
     latents = torch.arange(len(rows) * 16.0 * height * width).view(len(rows), 16, height, width) + 1
@@ -33,7 +33,7 @@ def test_every_reference_has_a_slot_of_its_row(counts: list[int], height: int, w
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_token_of_prompt_and_images_is_merged_once_and_in_order(data: st.DataObject) -> None:
     counts = data.draw(COUNTS)
     lengths = [data.draw(st.integers(max(1, count), 6)) for count in counts]
